@@ -41,6 +41,7 @@ CODES: dict[str, str] = {
     "too-many-draws": "More draws were asked for than the fit holds.",
     "file-missing": "A file does not exist.",
     "file-format": "A file is not of a known format.",
+    "file-access": "A file cannot be read or written.",
     "schema": "A saved fit has an unknown schema.",
     "missing-extra": "An optional package is not installed.",
 }

@@ -1,0 +1,11 @@
+"""Text tables, plots, the HTML page, the progress line: they read plain values, never a problem or a fit."""
+
+from __future__ import annotations
+
+from taut.report._content import COVERS as COVERS
+from taut.report._content import KINDS as KINDS
+from taut.report._content import LEVELS as LEVELS
+from taut.report._content import Content as Content
+from taut.report._content import History as History
+from taut.report._content import SiteDraws as SiteDraws
+from taut.report._table import text as text

@@ -1,0 +1,22 @@
+"""The language: site records, the stack they travel through, and the primitives."""
+
+from taut.core._density import log_density
+from taut.core._plate import plate
+from taut.core._primitives import deterministic, factor, param, sample
+from taut.core._site import PlateFrame, Site, user_line
+from taut.core._stack import Frame, Handler, frames
+
+__all__ = [
+    "Frame",
+    "Handler",
+    "PlateFrame",
+    "Site",
+    "deterministic",
+    "factor",
+    "frames",
+    "log_density",
+    "param",
+    "plate",
+    "sample",
+    "user_line",
+]

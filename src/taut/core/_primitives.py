@@ -1,0 +1,185 @@
+"""The statements of a probabilistic program: sample, param, deterministic, factor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from taut import dist
+from taut._errors import TautError
+from taut.core._site import Site, user_line
+from taut.core._stack import apply
+
+
+def sample(name: str, fn: Any, obs: Any = None, *, key: jax.Array | None = None, infer: dict | None = None) -> Any:
+    r"""A random variable, $x \sim p(x \mid \text{what came before})$, or data with that distribution.
+
+    Args:
+        name: its name; unique in the program.
+        fn: a distribution of `taut.dist`.
+        obs: data of the distribution's shape; ``None`` makes the site latent.
+        key: JAX key to draw it with; by default the innermost `taut.handlers.seed` gives one.
+        infer: free notes for algorithms.
+
+    Returns:
+        The value that the handlers in scope give the site: an array of shape ``fn.batch_shape + fn.event_shape``, the
+        batch shape widened to the open plates.
+
+    Raises:
+        TautError: ``bad-argument`` for anything but a distribution, ``no-key`` outside of every handler.
+
+    Example:
+        >>> import taut
+        >>> from taut import dist
+        >>> with taut.handlers.seed(key=0):
+        ...     x = taut.sample("x", dist.Normal(0.0, 1.0))
+        >>> x.shape
+        ()
+    """
+    source = user_line()
+    if not dist.is_distribution(fn):
+        raise TautError(
+            "bad-argument",
+            site=name,
+            source=source,
+            found=f"sample({name!r}, {type(fn).__name__})",
+            expected="a distribution as second argument",
+            remedy=f'taut.sample("{name}", dist.Normal(0, 1))',
+        )
+    value = _array(name, obs, source)
+    site = Site("sample", name, fn, value, obs is not None, key=key, source=source, infer=dict(infer or {}))
+    return apply(site, _draw).value
+
+
+def param(name: str, init: Any = None, *, constraint: Any = dist.constraints.real, event_dim: int | None = None) -> Any:
+    r"""A parameter to be learned: $\phi = T(\tilde\phi)$ with $T$ from the real line to ``constraint``.
+
+    Args:
+        name: its name; unique in the program.
+        init: initial value inside the constraint, or a function ``key -> value``.
+        constraint: one of `taut.dist.constraints`; ``real`` by default.
+        event_dim: accepted for Pyro's sake; batch and event dimensions of a parameter are not told apart.
+
+    Returns:
+        The parameter's current value, of the shape of ``init``.
+
+    Raises:
+        TautError: ``param-init`` when ``init`` is missing or lies outside the constraint.
+
+    Example:
+        >>> import taut
+        >>> taut.param("scale", 2.0, constraint=taut.dist.constraints.positive)
+        2.0
+    """
+    del event_dim
+    source = user_line()
+    site = Site("param", name, constraint, init=init, source=source)
+    return apply(site, _initial).value
+
+
+def deterministic(name: str, value: Any) -> Any:
+    """Name a computed quantity, so that results report it.
+
+    Args:
+        name: its name; unique in the program.
+        value: any array.
+
+    Returns:
+        ``value``, unchanged.
+    """
+    return apply(Site("deterministic", name, value=_array(name, value, None), source=user_line()), _same).value
+
+
+def factor(name: str, log_factor: Any) -> None:
+    r"""Add a term to the log joint: $\log p \mathrel{+}= $ ``log_factor``, summed over its elements.
+
+    Args:
+        name: its name; unique in the program.
+        log_factor: scalar, or an array over the open plates; in nats.
+    """
+    apply(Site("factor", name, value=_array(name, log_factor, None), observed=True, source=user_line()), _same)
+
+
+def _array(name: str, value: Any, source: str | None) -> Any:
+    if value is None or isinstance(value, jax.Array | np.ndarray | float | int | np.number):
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.asarray(None)
+    if array.dtype == object:
+        raise TautError(
+            "bad-argument",
+            site=name,
+            source=source or user_line(),
+            found=f"a {type(value).__name__}",
+            expected="a number or an array of numbers",
+            remedy="jnp.asarray(value)",
+        )
+    return array
+
+
+def _same(site: Site) -> Site:
+    return site
+
+
+def _draw(site: Site) -> Site:
+    if site.key is None:
+        raise TautError(
+            "no-key",
+            site=site.name,
+            source=site.source,
+            found="a latent site outside of every handler that gives it a value",
+            expected="a handler that seeds, substitutes or replays",
+            remedy="taut.handlers.seed(model, key=0)(...)",
+        )
+    try:
+        return replace(site, value=site.fn.sample(site.key))
+    except NotImplementedError as error:
+        raise TautError(
+            "improper-sample",
+            site=site.name,
+            source=site.source,
+            found=f"{type(site.fn).__name__}, which has no sampler",
+            expected="a distribution that can be sampled (improper ones belong in models, not in guides or predictions)",
+            remedy=f'taut.sample("{site.name}", dist.Normal(0, 10))',
+        ) from error
+
+
+def _initial(site: Site) -> Site:
+    init = site.init
+    if callable(init):
+        if site.key is None:
+            raise TautError(
+                "no-key",
+                site=site.name,
+                source=site.source,
+                found="an initial value that is a function of a key",
+                expected="a key in scope",
+                remedy="taut.handlers.seed(model, key=0)(...)",
+            )
+        init = init(site.key)
+    if init is None:
+        raise TautError(
+            "param-init",
+            site=site.name,
+            source=site.source,
+            found="no initial value",
+            expected="a number, an array, or a function of a key",
+            remedy=f'taut.param("{site.name}", 0.0)',
+        )
+    init = _array(site.name, init, site.source)
+    if not isinstance(init, jax.core.Tracer) and not bool(np.all(dist.contains(site.fn, init))):
+        low, high = np.min(np.asarray(init)), np.max(np.asarray(init))
+        raise TautError(
+            "param-init",
+            site=site.name,
+            source=site.source,
+            found=f"initial value {low}" if low == high else f"initial values from {low} to {high}",
+            expected=f"values inside {dist.describe(site.fn)}",
+            remedy=f'taut.param("{site.name}", 1.0, constraint=...) with a value inside the constraint',
+        )
+    return replace(site, value=init)

@@ -1,0 +1,42 @@
+"""block: hide sites from the handlers further out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from taut.core import Handler, Site
+
+
+class block(Handler):
+    """Hide sites from every handler outside of this one.
+
+    Args:
+        fn: the program.
+        hide: names to hide; with neither ``hide``, ``expose`` nor ``hide_fn`` every site is hidden.
+        expose: names to leave visible; all others are hidden.
+        hide_fn: a function of the site that says whether to hide it.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any] | None = None,
+        hide: Iterable[str] | None = None,
+        expose: Iterable[str] | None = None,
+        hide_fn: Callable[[Site], bool] | None = None,
+    ):
+        super().__init__(fn)
+        self.hide = None if hide is None else frozenset(hide)
+        self.expose = None if expose is None else frozenset(expose)
+        self.hide_fn = hide_fn
+
+    def before(self, site: Site) -> Site:
+        """Stop a hidden site here."""
+        if self.hide_fn is not None:
+            hidden = self.hide_fn(site)
+        elif self.hide is not None:
+            hidden = site.name in self.hide
+        else:
+            hidden = self.expose is None or site.name not in self.expose
+        return replace(site, stopped=True) if hidden else site

@@ -1,0 +1,53 @@
+"""seed: give every site that must be drawn a key of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from taut._keys import jax_key
+from taut.core import Frame, Handler, Site
+
+
+class seed(Handler):
+    """Draw latent sites, and the rows of subsampled plates, from a stream of keys.
+
+    Args:
+        fn: the program.
+        key: an integer or a JAX key.
+
+    Example:
+        >>> import taut
+        >>> from taut import dist
+        >>> def model():
+        ...     return taut.sample("x", dist.Normal(0.0, 1.0))
+        >>> bool(taut.handlers.seed(model, key=0)() == taut.handlers.seed(model, key=0)())
+        True
+    """
+
+    def __init__(self, fn: Callable[..., Any] | None = None, key: int | jax.Array = 0):
+        super().__init__(fn)
+        self.key = key
+
+    def begin(self) -> Frame:
+        """A fresh stream: the same handler gives the same draws each time it is entered."""
+        return _Stream(self.key)
+
+
+class _Stream(Frame):
+    def __init__(self, key: int | jax.Array):
+        self.key = jax_key(key)
+
+    def before(self, site: Site) -> Site:
+        drawn = (
+            site.latent
+            or (site.kind == "plate" and site.fn.length < site.fn.size)
+            or (site.kind == "param" and callable(site.init))
+        )
+        if not drawn or site.value is not None or site.key is not None:
+            return site
+        self.key, key = jax.random.split(self.key)
+        return replace(site, key=key)

@@ -1,0 +1,50 @@
+# `make demo` and `make test` are all a newcomer needs; `make help` lists the rest.
+# They work from any directory (`make -C taut demo`), and offline once .venv has been installed.
+
+# The interpreter that .venv is made from: `make demo PYTHON=python3.12`. Empty: python3, or a newer one beside it.
+PYTHON ?=
+# Passed on to the program behind a target: `make test ARGS="-k kernel"`.
+ARGS ?=
+
+# The folder of this file, however deep the path and whatever blanks are in it.
+ROOT := $(shell cd "$$(dirname "$$(printf '%s' '$(MAKEFILE_LIST)' | sed 's/^ *//')")" && pwd -P)
+RUN := cd "$(ROOT)" && .venv/bin/python
+
+# Another project's modules must not shadow ours.
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: help demo test lint format bench bench-cold bench-posteriordb lock clean setup
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' "$(ROOT)/Makefile" | awk -F '|' '{ printf "make %-18s %s\n", $$1, $$2 }'
+
+demo: setup ## fit two hierarchical models and write demo/*.html
+	@$(RUN) examples/demo.py $(ARGS)
+
+test: setup ## run the tests; ruff is one of them
+	@$(RUN) -m pytest $(ARGS)
+
+lint: setup ## ruff and pyright over the whole tree
+	@$(RUN) -m ruff check . && .venv/bin/python -m ruff format --check . && .venv/bin/python -m pyright $(ARGS)
+
+format: setup ## let ruff mend what it can
+	@$(RUN) -m ruff check --fix . && .venv/bin/python -m ruff format .
+
+bench: bench-cold bench-posteriordb ## both benchmarks below
+
+bench-cold: setup ## eight schools from process start to verdict, beside NumPyro
+	@$(RUN) benchmarks/cold.py $(ARGS)
+
+bench-posteriordb: setup ## real posteriors against their reference draws
+	@$(RUN) benchmarks/posteriordb/run.py $(ARGS)
+
+lock: ## write requirements.lock from pyproject.toml (ARGS=--upgrade takes newer versions)
+	@PYTHON="$(PYTHON)" sh "$(ROOT)/tools/lock.sh" $(ARGS)
+
+clean: ## remove .venv, caches and what the demo wrote
+	@cd "$(ROOT)" && rm -rf .venv .pytest_cache .ruff_cache demo dist build \
+		&& find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+setup:
+	@PYTHON="$(PYTHON)" sh "$(ROOT)/tools/venv.sh"

@@ -10,6 +10,9 @@ ARGS ?=
 ROOT := $(shell cd "$$(dirname "$$(printf '%s' '$(MAKEFILE_LIST)' | sed 's/^ *//')")" && pwd -P)
 RUN := cd "$(ROOT)" && .venv/bin/python
 
+# Nothing after the last line of the program behind a target.
+MAKEFLAGS += --no-print-directory
+
 # Another project's modules must not shadow ours.
 unexport PYTHONPATH PYTHONHOME
 

@@ -123,7 +123,7 @@ def _spreads(values: np.ndarray, draws: np.ndarray, ess: float) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             spreads[odd] = (values[odd, 4] - values[odd, 2]) / 3.29
     # A spread lost in rounding is no spread: a Delta guide's draws differ by nothing or by an ulp.
-    return np.where(spreads <= 1e-13 * np.abs(values[:, 0]), 0.0, spreads)
+    return np.where((spreads <= 1e-13 * np.abs(values[:, 0])) & np.isfinite(values[:, 0]), 0.0, spreads)
 
 
 def _places(values: np.ndarray, spreads: np.ndarray, ess: float) -> list[int | None]:

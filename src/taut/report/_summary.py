@@ -45,7 +45,9 @@ def normalise(log_weights: np.ndarray | None) -> Weights | None:
     return Weights(w, float(1.0 / np.square(w).sum()), dropped)
 
 
-def figures(draws: np.ndarray, weights: np.ndarray | None, probabilities: tuple[float, ...] = PROBABILITIES) -> np.ndarray:
+def figures(
+    draws: np.ndarray, weights: np.ndarray | None, probabilities: tuple[float, ...] = PROBABILITIES
+) -> np.ndarray:
     """Mean, sd and quantiles of each column.
 
     The mean is sum w x, the sd the root of sum w (x - mean)^2, a quantile the smallest draw whose cumulative

@@ -39,7 +39,12 @@ def text(content: Content, rows: int | None = 40, width: int = 100) -> str:
         ...
     """
     found = listing(content, rows)
-    blocks = [verdict(content, width), sites(content, found, width), notes(content, found, width), numbers(content, width)]
+    blocks = [
+        verdict(content, width),
+        sites(content, found, width),
+        notes(content, found, width),
+        numbers(content, width),
+    ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -139,18 +144,19 @@ def numbers(content: Content, width: int) -> list[str]:
 
 def _aligned(cells: list[str], header: str) -> list[str]:
     """Header and cells of one column, all of one width, decimal points under one another."""
-    parts = [_split(cell) for cell in cells]
-    left, right = max(len(a) for a, _ in parts), max(len(b) for _, b in parts)
-    total = max(left + right, len(header))
-    return [header.rjust(total)] + [(a.rjust(left) + b.ljust(right)).rjust(total) for a, b in parts]
+    parts = [(cell, "") if "e" in cell or "n" in cell or cell == _digits.POINT else _split(cell) for cell in cells]
+    right = max(len(b) for _, b in parts)
+    # Cells with an exponent, nan, inf and points end at the column's edge: they have no decimal point to share.
+    texts = [
+        a + (b.ljust(right) if cell[-1:].isdigit() and "e" not in cell else "") for cell, (a, b) in zip(cells, parts)
+    ]
+    total = max(len(header), *map(len, texts))
+    return [header.rjust(total)] + [t.rjust(total) for t in texts]
 
 
 def _split(cell: str) -> tuple[str, str]:
     whole, dot, fraction = cell.partition(".")
-    if dot:
-        return whole, dot + fraction
-    mantissa, e, power = cell.partition("e")
-    return (mantissa, e + power) if e else (cell, "")
+    return whole, dot + fraction
 
 
 def _join(label: str, stem: int, cells: list[str]) -> str:

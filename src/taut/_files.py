@@ -36,7 +36,7 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> Path:
     temporary = target.with_name(f".taut-{secrets.token_hex(8)}.tmp")  # short: a long target name cannot overflow it
     try:
         mode = _mode(path, target)
-        # A plain open, not tempfile: the system then applies the user's umask, and the file is as readable as any other.
+        # A plain open, not tempfile: the system then applies the umask, and the file is as readable as any other.
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
             with os.fdopen(handle, "wb") as file:

@@ -34,7 +34,10 @@ def refusal(path) -> TautError:
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_json_keeps_integers_static_and_lists_become_arrays(tmp_path, zipped):
-    text = '\ufeff{"N": 3, "scale": 2.0, "flag": true, "y": [1, 2, 3], "x": [[1, 2.5], [3, 4]], "m": [true, false], "τ": [-0.5]}'
+    text = (
+        '{"N": 3, "scale": 2.0, "flag": true, "y": [1, 2, 3], "x": [[1, 2.5], [3, 4]], "m": [true, false], "τ": [-0.5]}'
+    )
+    text = "\ufeff" + text  # as Windows programs write it
     blob = gzip.compress(text.encode()) if zipped else text.encode()
     table = read_table(write(tmp_path, "d.json.gz" if zipped else "d.JSON", blob))
     assert list(table) == ["N", "scale", "flag", "y", "x", "m", "τ"]
@@ -228,7 +231,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     path = write(tmp_path, "d.parquet", b"PAR1")
     monkeypatch.setattr(builtins, "__import__", without)
     error = refusal(path)
-    assert (error.code, error.remedy) == ("missing-extra", "pip install pyarrow")
+    assert (error.code, error.remedy) == ("missing-extra", "pip install 'taut[data]'")
 
 
 # -- the path --------------------------------------------------------------------------------------------------------

@@ -47,8 +47,8 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, Value]:
         Name -> Python number or array, in the order of the file; a column of n rows has shape ``(n,)``.
 
     Raises:
-        TautError: ``file-missing``, ``file-access``, ``file-format`` (not what its ending says), ``data-type`` (an entry
-            is not numeric, has a missing cell, or is ragged: named, with its row), ``missing-extra`` (no pyarrow).
+        TautError: ``file-missing``, ``file-access``, ``file-format`` (not what its ending says), ``missing-extra`` (no
+            pyarrow), ``data-type`` (an entry is not numeric, has a missing cell, or is ragged: named, with its row).
 
     Example:
         >>> read_table("eight_schools.json")["sigma"]
@@ -130,7 +130,7 @@ def _parquet(name: str, blob: bytes) -> dict[str, Value]:
             site=name,
             found="no pyarrow",
             expected="pyarrow, which reads Parquet",
-            remedy="pip install pyarrow",
+            remedy="pip install 'taut[data]'",
         ) from error
     try:
         table = parquet.read_table(io.BytesIO(blob))

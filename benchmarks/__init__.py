@@ -1,0 +1,1 @@
+"""Measurements: speed and accuracy of `taut.fit` on real posteriors. Run with ``python -m benchmarks.<name>``."""

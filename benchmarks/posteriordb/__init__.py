@@ -1,0 +1,1 @@
+"""Posteriors with reference draws (posteriordb), written with taut's primitives and compared with their reference."""

@@ -1,0 +1,133 @@
+"""Draws against a reference: errors of means and sds on the natural and on the unconstrained scale."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.posteriordb.reference import Moments, Reference, moments
+
+MEAN_LIMIT = 0.1  # of a reference sd
+SD_LIMITS = (0.9, 1.1)
+SURE = 3.0  # Monte Carlo standard errors of the reference that are forgiven
+
+
+class Scale(NamedTuple):
+    """Errors on one scale; "largest" is over scalars, and the scalar is named.
+
+    Attributes:
+        mean_error: largest |mean - reference| / reference sd.
+        mean_at: where.
+        sd_low, sd_high: smallest and largest sd / reference sd.
+        sd_at: the scalar whose sd is off most, on the log scale.
+        beyond: scalars whose mean is off by more than 0.1 sd, or whose sd ratio lies outside 0.9-1.1, by more than
+            three Monte Carlo errors of the reference.
+    """
+
+    mean_error: float
+    mean_at: str
+    sd_low: float
+    sd_high: float
+    sd_at: str
+    beyond: tuple[str, ...]
+
+
+class Comparison(NamedTuple):
+    """One fit against its reference, on both scales."""
+
+    natural: Scale
+    unconstrained: Scale
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        """Scalars off on either scale."""
+        return self.natural.beyond + tuple(f"~{name}" for name in self.unconstrained.beyond)
+
+
+def compare(draws: Mapping[str, np.ndarray], reference: Reference, support: Mapping[str, str]) -> Comparison:
+    """Compare a fit's draws with a reference.
+
+    Args:
+        draws: site -> ``float[S, *shape]``.
+        reference: what is right.
+        support: of the sites that are not real; see `benchmarks.posteriordb.models.Posterior`.
+
+    Returns:
+        Errors on the model's own scale and on the unconstrained one.
+    """
+    found = columns(draws, reference.names)
+    kept = [i for i, name in enumerate(reference.names) if not _redundant(name, reference.names, support)]
+    names = [reference.names[i] for i in kept]
+    told = Moments(*(field[kept] for field in reference.moments))
+    natural = _scale(names, moments(found[:, kept]), told)
+    there = unconstrain(reference.names, reference.draws, support)[:, kept]
+    here = unconstrain(reference.names, found, support)[:, kept]
+    return Comparison(natural, _scale(names, moments(here), moments(there)))
+
+
+def columns(draws: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+    """Scalars ``base[i]`` or ``base[i,j]`` (from 1) of draws by site: ``float64[S, D]`` in the order of ``names``."""
+    return np.stack([_column(draws, name) for name in names], axis=1)
+
+
+def unconstrain(names: tuple[str, ...], draws: np.ndarray, support: Mapping[str, str]) -> np.ndarray:
+    r"""The same scalars on the real line.
+
+    $\log x$ (positive), $\log x/(1-x)$ (unit, simplex of two), $\log (x-a)/(b-x)$ (interval), and for ordered vectors
+    the first entry ($\log$ of it where positive) and then the logs of the gaps.
+
+    Args:
+        names: D scalars, the entries of one site next to each other.
+        draws: ``float[n, D]`` inside the supports.
+        support: of the sites that are not real.
+
+    Returns:
+        ``float64[n, D]``; the last entry of a simplex is not meaningful.
+    """
+    out = np.array(draws, float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for i, name in enumerate(names):
+            kind, x, first = (
+                support.get(_base(name), "real"),
+                draws[:, i],
+                not name.endswith("]") or name.endswith("[1]"),
+            )
+            if kind == "positive" or (kind == "positive_ordered" and first):
+                out[:, i] = np.log(x)
+            elif kind in ("ordered", "positive_ordered") and not first:
+                out[:, i] = np.log(x - draws[:, i - 1])
+            elif kind in ("unit", "simplex"):
+                out[:, i] = np.log(x) - np.log1p(-x)
+            elif kind.startswith("interval"):
+                low, high = (float(end) for end in kind.removeprefix("interval(").removesuffix(")").split(","))
+                out[:, i] = np.log(x - low) - np.log(high - x)
+    return out
+
+
+def _scale(names: list[str], found: Moments, told: Moments) -> Scale:
+    error = np.abs(found.mean - told.mean) / told.sd
+    ratio = found.sd / told.sd
+    noise_mean, noise_sd = SURE * told.mcse_mean / told.sd, SURE * told.mcse_sd / told.sd
+    fine = error <= MEAN_LIMIT + noise_mean  # written so that NaN is not fine
+    fine &= (ratio >= SD_LIMITS[0] - noise_sd) & (ratio <= SD_LIMITS[1] + noise_sd)
+    worst, spread = int(np.argmax(error)), int(np.argmax(np.abs(np.log(ratio))))  # argmax finds a NaN first
+    beyond = tuple(name for name, ok in zip(names, fine, strict=True) if not ok)
+    return Scale(float(error[worst]), names[worst], float(ratio.min()), float(ratio.max()), names[spread], beyond)
+
+
+def _base(name: str) -> str:
+    return name.split("[", 1)[0]
+
+
+def _column(draws: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    index = tuple(int(i) - 1 for i in re.findall(r"\d+", name[len(_base(name)) :]))
+    return np.asarray(draws[_base(name)], float)[(slice(None), *index)]
+
+
+def _redundant(name: str, names: tuple[str, ...], support: Mapping[str, str]) -> bool:
+    """The last entry of a simplex follows from the others."""
+    base = _base(name)
+    return support.get(base) == "simplex" and name == [other for other in names if _base(other) == base][-1]

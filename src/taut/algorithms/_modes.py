@@ -1,0 +1,201 @@
+"""Which of the ends are different modes, and a mixture of Gaussians over those that are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from taut.algorithms._draws import gaussian_log_density, orthogonal_antithetic, pool
+from taut.algorithms._polish import Polished, polish
+from taut.algorithms._starts import Evaluate, Starts, gaussian_elbos
+
+SCORING_DRAWS = 32
+
+
+class Candidate(NamedTuple):
+    """A Gaussian to begin a fit from.
+
+    point: ``(dim,)``. factor: ``(D, D)`` lower triangular. elbo: estimate on a few draws, nats.
+    reached: how many starts ended there. polished: what the polish said of the end it came from.
+    from_path: the Gaussian is one met on the way up, better than the one at the end.
+    """
+
+    point: np.ndarray
+    factor: np.ndarray
+    elbo: float
+    reached: int
+    polished: Polished
+    from_path: bool
+
+
+class Modes(NamedTuple):
+    """Distinct candidates, best first; `reached` of the first counts the starts that found the best mode."""
+
+    candidates: list[Candidate]
+    gradients: int
+
+
+def mahalanobis(x: np.ndarray, mean: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Distances ``|C^-1 (x - mean)|`` of the rows of ``x``, ``(n,)``."""
+    r = solve_triangular(factor, (np.atleast_2d(x) - mean).T, lower=True, check_finite=False)
+    return np.sqrt(np.einsum("ij,ij->j", r, r))
+
+
+def same_mode(mean_a: np.ndarray, factor_a: np.ndarray, mean_b: np.ndarray, factor_b: np.ndarray) -> bool:
+    r"""Whether two Gaussians tell of one mode: either mean lies within :math:`3 + 1.5\sqrt D` of the other."""
+    radius = 3.0 + 1.5 * np.sqrt(len(mean_a))
+    return bool(
+        mahalanobis(mean_a, mean_b, factor_b)[0] <= radius or mahalanobis(mean_b, mean_a, factor_a)[0] <= radius
+    )
+
+
+def distinct(means: Sequence[np.ndarray], factors: Sequence[np.ndarray], scores: Sequence[float]) -> list[int]:
+    """Indices of Gaussians that are different modes, best score first; of each mode the best is kept."""
+    kept: list[int] = []
+    for i in np.argsort(-np.asarray(scores), kind="stable"):
+        if np.isfinite(scores[i]) and not any(same_mode(means[i], factors[i], means[k], factors[k]) for k in kept):
+            kept.append(int(i))
+    return kept
+
+
+def find_modes(
+    evaluate: Evaluate,
+    starts: Starts,
+    rng: np.random.Generator,
+    *,
+    most: int = 4,
+    margin: float = 20.0,
+    tolerance: float = 1e-3,
+    difference: float = 1e-3,
+) -> Modes:
+    r"""Polish the distinct ends of the climbs, and keep for each the better of two Gaussians.
+
+    Ends are taken best path ELBO first; one that lies within :math:`3 + 1.5\sqrt D` Mahalanobis units of a polished
+    mode reached that mode. The others are polished, at most ``most``. The Laplace Gaussian of a mode and the best
+    Gaussian along the path that led there are scored on the same draws, and the better is the candidate (a funnel's
+    best is on the path). Candidates more than ``max(margin, 3 D)`` nats below the best are dropped, equal modes merged.
+
+    Args:
+        evaluate: the density.
+        starts: from `explore`.
+        rng: generator, for the scoring draws.
+        most: most polishes, and most candidates.
+        margin: nats.
+        tolerance: of the polish, nats.
+        difference: of the polish.
+
+    Returns:
+        `Modes`; no candidates when no start met a finite density.
+    """
+    latent = starts.factors.shape[1]
+    has_params = starts.points.shape[1] > latent
+    order = [int(i) for i in np.argsort(-starts.elbos, kind="stable") if np.isfinite(starts.end_log_p[i])]
+    polished: list[Polished] = []
+    owner: dict[int, int] = {}
+    gradients = 0
+    radius = 3.0 + 1.5 * np.sqrt(latent)
+    for i in order:
+        # Point-estimated parameters have no useful joint mode: stay where the ELBO was best.
+        end, factor = (
+            (starts.points[i], starts.factors[i]) if has_params else (starts.ends[i], starts.end_factors[i])
+        )
+        for k, found in enumerate(polished):
+            if mahalanobis(end[:latent], found.mean[:latent], found.factor)[0] <= radius:
+                owner[i] = k
+                break
+        else:
+            if len(polished) < most:
+                owner[i] = len(polished)
+                polished.append(polish(evaluate, end, factor, tolerance=tolerance, difference=difference))
+                gradients += polished[-1].gradients
+    if not polished:
+        return Modes([], gradients)
+
+    leads = [next(i for i in order if owner.get(i) == k) for k in range(len(polished))]
+    u = orthogonal_antithetic(SCORING_DRAWS, latent, rng)
+    points = [p.mean for p in polished] + [starts.points[i] for i in leads]
+    factors = [p.factor for p in polished] + [starts.factors[i] for i in leads]
+    elbos, used = gaussian_elbos(evaluate, points, factors, u)
+    gradients += used
+    found: list[Candidate] = []
+    for k, p in enumerate(polished):
+        path = len(polished) + k
+        from_path = bool(elbos[path] > elbos[k])
+        pick = path if from_path else k
+        reached = sum(1 for o in owner.values() if o == k)
+        found.append(Candidate(points[pick], factors[pick], float(elbos[pick]), reached, p, from_path))
+
+    found.sort(key=lambda c: -c.elbo)
+    merged: list[Candidate] = []
+    for c in found:
+        for j, other in enumerate(merged):
+            close = same_mode(
+                c.polished.mean[:latent], c.polished.factor, other.polished.mean[:latent], other.polished.factor
+            )
+            if close or same_mode(c.point[:latent], c.factor, other.point[:latent], other.factor):
+                merged[j] = other._replace(reached=other.reached + c.reached)
+                break
+        else:
+            merged.append(c)
+    floor = merged[0].elbo - max(margin, 3.0 * latent)
+    return Modes([c for c in merged if c.elbo >= floor][:most], gradients)
+
+
+class Mixture(NamedTuple):
+    """A mixture of Gaussians. weights ``(K,)``, means ``(K, D)``, factors ``(K, D, D)`` lower triangular."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    factors: np.ndarray
+
+
+def mixture(
+    means: Sequence[np.ndarray], factors: Sequence[np.ndarray], log_evidences: Sequence[float] | np.ndarray
+) -> Mixture:
+    r"""Gaussians weighted by the evidence of the mode each of them covers: :math:`w_k = Z_k / \sum_j Z_j`.
+
+    Args:
+        means: one ``(D,)`` per mode.
+        factors: one ``(D, D)`` lower triangular per mode.
+        log_evidences: log of the importance-sampling evidence found with each, nats.
+
+    Returns:
+        `Mixture`.
+    """
+    log_z = np.asarray(log_evidences, dtype=float)
+    weights = np.exp(log_z - log_z.max())
+    return Mixture(weights / weights.sum(), np.stack(list(means)), np.stack(list(factors)))
+
+
+def mixture_log_density(z: np.ndarray, mix: Mixture) -> np.ndarray:
+    r""":math:`\log\sum_k w_k N(z; m_k, C_k C_k^\top)`, ``(n,)`` nats, with the largest term taken out of the sum."""
+    terms = np.empty((len(mix.weights), len(z)))
+    for k, (weight, mean, factor) in enumerate(zip(*mix, strict=True)):
+        u = solve_triangular(factor, (z - mean).T, lower=True, check_finite=False).T
+        log_weight = np.log(weight) if weight > 0 else -np.inf
+        terms[k] = log_weight + gaussian_log_density(u, np.log(np.diagonal(factor)).sum())
+    top = terms.max(0)
+    return top + np.log(np.exp(terms - top).sum(0))
+
+
+def mixture_draws(rows: int, mix: Mixture, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draws stratified by component: every component gets ``rows * weight`` of them, rounded systematically.
+
+    With one uniform ``v``, component k gets the number of points ``v + i`` in its stretch of the cumulated weights;
+    its expectation is exactly ``rows * weight``, so averages over the draws stay unbiased.
+
+    Returns:
+        Draws ``(rows, D)`` ordered by component, and the component of each ``(rows,)``.
+    """
+    edges = np.concatenate([[0.0], np.cumsum(mix.weights) * rows])
+    edges[-1] = rows
+    counts = np.diff(np.ceil(edges - rng.uniform()).clip(0)).astype(int)
+    z = [
+        mean + pool(count, len(mean), rng) @ factor.T
+        for count, mean, factor in zip(counts, mix.means, mix.factors, strict=True)
+        if count
+    ]
+    return np.concatenate(z), np.repeat(np.arange(len(counts)), counts)

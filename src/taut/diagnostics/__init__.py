@@ -1,0 +1,47 @@
+"""Should you believe it: importance weights, k-hat, reweighted moments, and the verdict made of them. NumPy only."""
+
+from taut.diagnostics._jackknife import jackknife
+from taut.diagnostics._judge import judge
+from taut.diagnostics._moments import Comparison, compare, cov, mean, normalised, quantile, sd
+from taut.diagnostics._pareto import fit_pareto, khat, khat_limit, lower_tail_khat, psis
+from taut.diagnostics._verdict import (
+    NOT_TRUSTED,
+    TRUSTED,
+    UNVERIFIED,
+    USABLE,
+    Check,
+    Evidence,
+    Limits,
+    Modes,
+    Verdict,
+)
+from taut.diagnostics._weights import Weighing, logmeanexp, weigh
+
+__all__ = [
+    "NOT_TRUSTED",
+    "TRUSTED",
+    "UNVERIFIED",
+    "USABLE",
+    "Check",
+    "Comparison",
+    "Evidence",
+    "Limits",
+    "Modes",
+    "Verdict",
+    "Weighing",
+    "compare",
+    "cov",
+    "fit_pareto",
+    "jackknife",
+    "judge",
+    "khat",
+    "khat_limit",
+    "logmeanexp",
+    "lower_tail_khat",
+    "mean",
+    "normalised",
+    "psis",
+    "quantile",
+    "sd",
+    "weigh",
+]

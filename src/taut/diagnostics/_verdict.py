@@ -1,0 +1,126 @@
+"""The verdict: from plain facts about a fit to one of a few levels, each failing check a sentence with its figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from taut.diagnostics._moments import Comparison
+from taut.diagnostics._weights import Weighing
+
+TRUSTED = "trusted"
+USABLE = "usable when reweighted"
+NOT_TRUSTED = "not trusted"
+UNVERIFIED = "unverified"  # no importance weights could be had, so nothing was tested
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Every threshold of the verdict, written once.
+
+    Attributes:
+        kl: KL(q || p) in nats below which q itself may be trusted.
+        kl_reweighted: the same for reweighting.
+        spread: range of the batches' log evidence in nats below which q itself may be trusted.
+        spread_reweighted: the same for reweighting.
+        shift: largest difference in means, in sds, that counts as agreement.
+        log_sd: largest |log sd ratio| that counts as agreement.
+        gap: largest excess of the fitted over the fresh ELBO, in nats.
+        ess: effective draws that reweighting needs.
+        starts: starts that must reach the best mode.
+    """
+
+    kl: float = 0.1
+    kl_reweighted: float = 2.0
+    spread: float = 0.1
+    spread_reweighted: float = 0.2
+    shift: float = 0.1
+    log_sd: float = 0.1
+    gap: float = 0.05
+    ess: float = 400.0
+    starts: int = 2
+
+
+@dataclass(frozen=True)
+class Modes:
+    """What the starts found.
+
+    Attributes:
+        found: distinct modes of comparable mass, those merged into q counted as one.
+        reached: starts that ended in the best one.
+        starts: number of starts.
+    """
+
+    found: int
+    reached: int
+    starts: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The facts that `judge` reads. Only plain values: no arrays of draws, no model, no guide.
+
+    Attributes:
+        status: "converged", "plateaued", "budget", "diverged", "nonfinite" or "interrupted".
+        weighing: `weigh` of fresh draws, or None if the fit has no weights.
+        fit_minus_fresh: (gap, standard error) of the fitted objective minus the fresh-draw ELBO, in nats; None if the fit
+            uses fresh draws at every step.
+        moments: `compare` of q's draws with their weights, or None.
+        modes: what the starts found, or None for a run with a single path.
+        flat: names of scalars that neither data nor prior restrain.
+        improper: whether the posterior has no finite integral.
+        notes: sentences passed through to the reader.
+    """
+
+    status: str
+    weighing: Weighing | None = None
+    fit_minus_fresh: tuple[float, float] | None = None
+    moments: Comparison | None = None
+    modes: Modes | None = None
+    flat: tuple[str, ...] = ()
+    improper: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """One test of a verdict.
+
+    Attributes:
+        name: short stable name, such as `"kl"`.
+        passed: whether it holds.
+        text: one sentence with the figure, the limit and what it means.
+        gates: "both" levels, "trusted" only or "reweighted" only.
+    """
+
+    name: str
+    passed: bool
+    text: str
+    gates: str = "both"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to believe a fit; made by `judge`.
+
+    Attributes:
+        level: "trusted", "usable when reweighted", "not trusted", or "unverified" (no weights to test with).
+        headline: one line that starts with the level.
+        checks: every check that was made, in the order of importance.
+        advice: one sentence to act on.
+        evidence_trusted: whether the log evidence may be quoted.
+        notes: sentences passed through.
+    """
+
+    level: str
+    headline: str
+    checks: tuple[Check, ...]
+    advice: str
+    evidence_trusted: bool
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Sentences of the failing checks that kept the verdict from the next level up."""
+        keep = {NOT_TRUSTED: ("both", "reweighted"), USABLE: ("trusted",)}.get(self.level, ())
+        failing = [c for c in self.checks if not c.passed]
+        return tuple(c.text for c in failing if c.gates in keep) or tuple(c.text for c in failing)

@@ -39,6 +39,8 @@ CODES: dict[str, str] = {
     # results and files
     "no-model": "This needs the model, and a loaded fit does not carry it.",
     "too-many-draws": "More draws were asked for than the fit holds.",
+    "model-missing": "A file holds no model of that name.",
+    "model-broken": "The code of the model raised an error.",
     "file-missing": "A file does not exist.",
     "file-format": "A file is not of a known format.",
     "file-access": "A file cannot be read or written.",

@@ -1,0 +1,99 @@
+"""The contract of an algorithm: a way to find q, one step at a time."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from taut.guides import Guide
+from taut.problem import Problem
+
+
+class Progress(NamedTuple):
+    """What a reader of a running fit wants: gradient evaluations so far, the objective in nats and its error."""
+
+    label: str
+    gradients: int
+    elbo: float
+    se: float
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What an algorithm found.
+
+    Attributes:
+        guide: the family, possibly another than was asked for (a mixture when modes differ).
+        params: its parameters, plain arrays.
+        model_params: unconstrained values of the model's own parameters, ``float[P]``.
+        status: ``"converged"``, ``"plateaued"``, ``"budget"``, ``"nonfinite"`` or ``"interrupted"``.
+        history: ``Progress`` records, in order.
+        gap: fitted minus fresh-draw ELBO in nats and its standard error, where an algorithm fits to fixed draws.
+        modes: ``(distinct comparable modes, starts at the best, starts)``, where several starts were made.
+        flat: names of the directions in which the posterior does not fall off, if any were met.
+        notes: sentences for the result.
+    """
+
+    guide: Guide
+    params: dict[str, Any]
+    model_params: np.ndarray
+    status: str
+    history: tuple[Progress, ...] = ()
+    gap: tuple[float, float] | None = None
+    modes: tuple[int, int, int] | None = None
+    flat: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Algorithm(abc.ABC):
+    """A way to find q. State is a value: everything the next step needs, in a plain pytree of arrays and numbers.
+
+    Laws, which the conformance suite checks: stepping a saved state gives bit-identical results; a second run on new
+    data of the same shapes compiles nothing.
+    """
+
+    @abc.abstractmethod
+    def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> Any:
+        """The state before the first step."""
+
+    @abc.abstractmethod
+    def step(self, problem: Problem, guide: Guide, state: Any) -> tuple[Any, Progress]:
+        """One step: the next state, and what a reader wants to know of this one."""
+
+    @abc.abstractmethod
+    def terminate(self, problem: Problem, guide: Guide, state: Any) -> str | None:
+        """Why to stop here (a status), or ``None`` to go on."""
+
+    @abc.abstractmethod
+    def finish(self, problem: Problem, guide: Guide, state: Any, status: str) -> Solution:
+        """The solution that a state stands for."""
+
+
+@dataclass
+class Run:
+    """A loop over an algorithm that can be interrupted without loss.
+
+    Args:
+        on_step: called with each step's `Progress`.
+    """
+
+    on_step: Callable[[Progress], None] | None = None
+    history: list[Progress] = field(default_factory=list)
+
+    def __call__(self, algorithm: Algorithm, problem: Problem, guide: Guide, key: int | jax.Array) -> Solution:
+        """Step until the algorithm stops itself or the user does (Ctrl-C), and return what was found."""
+        state = algorithm.init(problem, guide, key)
+        try:
+            while (status := algorithm.terminate(problem, guide, state)) is None:
+                state, progress = algorithm.step(problem, guide, state)
+                self.history.append(progress)
+                if self.on_step is not None:
+                    self.on_step(progress)
+        except KeyboardInterrupt:
+            status = "interrupted"
+        return algorithm.finish(problem, guide, state, status)

@@ -1,0 +1,69 @@
+"""The contract of a guide: a family q(z; phi) that can be drawn from and evaluated."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from taut.problem import Problem, Program
+
+
+class Flat(NamedTuple):
+    """A point on the real line.
+
+    Attributes:
+        coordinates: ``float[D]``, laid out as `Problem.layout` says.
+        centredness: ``float[D + P]``: which coordinates hierarchical latents are in.
+    """
+
+    coordinates: Any
+    centredness: Any
+
+
+# A point is either `Flat`, or a mapping of values in the model's own space.
+Point = Flat | Mapping[str, Any]
+
+
+class Guide(abc.ABC):
+    """A family $q(z; \\phi)$.
+
+    Guides are frozen and hashable: they stand as static arguments of compiled functions. Parameters are a mapping from
+    names to real arrays; every real value of them is valid.
+
+    Laws, which the conformance suite checks: draws match `log_prob`; every draw lies in the model's support.
+    """
+
+    @abc.abstractmethod
+    def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
+        """Parameters before the first step, as NumPy arrays."""
+
+    @abc.abstractmethod
+    def sample_and_log_prob(
+        self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
+    ) -> tuple[Point, Any]:
+        r"""One draw $z \sim q$ and $\log q(z)$, differentiable in ``params``; traceable.
+
+        Args:
+            program: the traced model.
+            params: the guide's parameters.
+            key: JAX key.
+            inputs: `Problem.inputs`; guides that are functions of the data read them.
+        """
+
+    @abc.abstractmethod
+    def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
+        r"""$\log q(z)$ at a point that `sample_and_log_prob` returned; traceable."""
+
+    @abc.abstractmethod
+    def draws(
+        self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
+    ) -> tuple[Any, np.ndarray]:
+        """Many draws at once, on the host: a point with a leading axis of ``rows``, and $\\log q$, ``float64[rows]``."""
+
+    @abc.abstractmethod
+    def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """What the parameters say, by site: arrays in unconstrained coordinates, with the transform's name."""

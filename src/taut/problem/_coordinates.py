@@ -1,0 +1,240 @@
+"""Latents on the real line: which coordinate each is written in, and its density there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from taut import dist
+from taut._errors import TautError
+from taut._precision import real_dtype
+from taut.core import Handler, Site, log_density
+from taut.problem._holes import hole
+
+CENTREDNESS = "/centredness"
+
+
+@dataclass(frozen=True)
+class Latent:
+    """One latent as inference sees it.
+
+    Attributes:
+        name: the site's name.
+        shape: shape of its value.
+        coordinate_shape: shape of its unconstrained coordinate.
+        support: its support in a word.
+        transform: name of the map from the real line.
+        plates: names of the plates it stands in.
+        movable: it is a location-scale family whose scale is computed, so it may be centred or not.
+        hierarchical: that scale depends on other latents.
+        family: name of its distribution.
+        source: the user's line.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    coordinate_shape: tuple[int, ...]
+    support: str
+    transform: str
+    plates: tuple[str, ...]
+    movable: bool
+    hierarchical: bool
+    family: str
+    source: str
+
+    @property
+    def size(self) -> int:
+        """How many unconstrained coordinates it has."""
+        return math.prod(self.coordinate_shape)
+
+
+@dataclass(frozen=True)
+class Param:
+    """One learned parameter of the model: name, shape, constraint, and how many coordinates it has."""
+
+    name: str
+    shape: tuple[int, ...]
+    coordinate_shape: tuple[int, ...]
+    support: str
+    transform: str
+    source: str
+
+    @property
+    def size(self) -> int:
+        """How many unconstrained coordinates it has."""
+        return math.prod(self.coordinate_shape)
+
+
+class Coordinates(Handler):
+    """Give every latent and parameter a hole on the real line, and keep the densities that follow.
+
+    For a latent $x = T(u)$ the density of the coordinate is $p(T(u)) |\\det T'(u)|$; a hierarchical location-scale
+    latent uses the coordinate of `taut.dist.LocationScale` instead. The map is rebuilt in every evaluation, so supports
+    may depend on other latents.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latents: dict[str, Latent] = {}
+        self.params: dict[str, Param] = {}
+        self.inits: dict[str, Any] = {}
+        self.scales: dict[str, Any] = {}
+        self.constraints: dict[str, Any] = {}
+        self.densities: dict[str, Any] = {}
+        self.plain: dict[str, Any] = {}
+
+    def before(self, site: Site) -> Site:
+        """Move a latent or a parameter to its coordinate."""
+        if site.latent and site.value is None:
+            return self._latent(site)
+        if site.kind == "param" and site.value is None:
+            return self._param(site)
+        return site
+
+    def after(self, site: Site) -> Site:
+        """Check an observation against its distribution and keep its density."""
+        if site.kind == "sample" and site.observed:
+            _check_shape(site)
+            self.constraints[site.name] = site.fn.support
+        if site.kind == "factor" or (site.kind == "sample" and site.observed):
+            self.densities[site.name] = self.plain[site.name] = jnp.sum(log_density(site))
+        return site
+
+    def outputs(self, sites: Mapping[str, Site]) -> dict[str, dict[str, Any]]:
+        """What the traced program returns, by group and name."""
+        values = {n: s.value for n, s in sites.items() if s.latent or s.kind == "deterministic"}
+        observed = {n: s for n, s in sites.items() if s.kind == "sample" and s.observed}
+        return {
+            "density": self.densities,
+            "plain": self.plain,
+            "value": values,
+            "param": {n: s.value for n, s in sites.items() if s.kind == "param"},
+            "init": self.inits,
+            "scale": self.scales,
+            "observed": {n: s.value for n, s in observed.items()},
+            "mask": {n: s.mask for n, s in observed.items() if s.mask is not None},
+        }
+
+    def _latent(self, site: Site) -> Site:
+        fn = site.fn
+        if not dist.is_continuous(fn):
+            raise TautError(
+                "discrete-latent",
+                site=site.name,
+                source=site.source,
+                found=f"{type(fn).__name__}, whose values are discrete",
+                expected="continuous latents, or the discrete one summed out",
+                remedy="for a mixture: dist.MixtureSameFamily(dist.Categorical(weights), components)",
+            )
+        plain = site.mask is None and isinstance(site.scale, float) and site.scale == 1.0
+        form = dist.location_scale(fn) if plain else None
+        movable = form is not None and isinstance(form.scale, jax.core.Tracer)
+        sphere = type(fn) is dist.ProjectedNormal  # type: ignore[attr-defined]
+        transform = None if sphere else dist.unconstrainer(fn.support)
+        if transform is None and not sphere:
+            raise TautError(
+                "no-transform",
+                site=site.name,
+                source=site.source,
+                found=f"{type(fn).__name__} on {dist.describe(fn.support)}",
+                expected="a support that the real line can be mapped onto",
+                remedy="write the site as a function of unconstrained sites: taut.deterministic("
+                f'"{site.name}", f(z)) with z = taut.sample("z", dist.Normal(0, 1))',
+            )
+        shape = tuple(transform.inverse_shape(fn.shape())) if transform is not None else fn.shape()
+        u = hole(site.name, shape, real_dtype())
+        if sphere:
+            # The projected normal is the direction of a normal vector: the vector is the coordinate.
+            value = u / jnp.linalg.norm(u, axis=-1, keepdims=True)
+            density = jnp.sum(dist.Normal(fn.concentration, 1.0).log_prob(u))  # type: ignore[attr-defined]
+        elif form is not None and movable:
+            centredness = hole(site.name + CENTREDNESS, shape, real_dtype())
+            value = form.value(u, centredness)
+            density = jnp.sum(form.log_density(u, centredness))
+            self.scales[site.name] = form.scale
+        else:
+            assert transform is not None
+            value = transform(u)
+            # Rows of a subsampled plate stand for size/length rows each, Jacobian included; a `scale` handler
+            # tempers the density alone.
+            rows = math.prod(p.size / p.length for p in site.plates)
+            volume = jnp.sum(transform.log_abs_det_jacobian(u, value)) * rows
+            density = jnp.sum(log_density(replace(site, value=value))) + volume
+        self.latents[site.name] = Latent(
+            name=site.name,
+            shape=tuple(fn.shape()),
+            coordinate_shape=shape,
+            support="sphere" if sphere else dist.describe(fn.support),
+            transform="direction" if sphere else _title(transform),
+            plates=tuple(p.name for p in site.plates),
+            movable=movable,
+            hierarchical=False,
+            family=_family(fn),
+            source=site.source,
+        )
+        self.densities[site.name] = density
+        self.plain[site.name] = jnp.sum(log_density(replace(site, value=value)))
+        return replace(site, value=value, log_density=density)
+
+    def _param(self, site: Site) -> Site:
+        transform = dist.unconstrainer(site.fn)
+        init = site.init(site.key) if callable(site.init) else site.init
+        if transform is None or init is None:
+            raise TautError(
+                "param-init",
+                site=site.name,
+                source=site.source,
+                found="no initial value" if init is None else f"the constraint {dist.describe(site.fn)}",
+                expected="an initial value, and a constraint that the real line can be mapped onto",
+                remedy=f'taut.param("{site.name}", 1.0, constraint=dist.constraints.positive)',
+            )
+        if not isinstance(init, jax.core.Tracer) and not bool(np.all(dist.contains(site.fn, np.asarray(init)))):
+            raise TautError(
+                "param-init",
+                site=site.name,
+                source=site.source,
+                found=f"initial value {np.asarray(init).ravel()[0]:g}",
+                expected=f"values inside {dist.describe(site.fn)}",
+                remedy=f'taut.param("{site.name}", 1.0, constraint=...) with a value inside the constraint',
+            )
+        init = jnp.asarray(init, real_dtype())
+        start = transform.inv(init)
+        self.inits[site.name] = start
+        self.params[site.name] = Param(
+            site.name, tuple(init.shape), tuple(start.shape), dist.describe(site.fn), _title(transform), site.source
+        )
+        return replace(site, value=transform(hole(site.name, start.shape, real_dtype())))
+
+
+def _check_shape(site: Site) -> None:
+    found, expected = np.shape(site.value), tuple(site.fn.shape())
+    if found == expected:
+        return
+    plates = ", ".join(f"{p.name}={p.length}" for p in site.plates) or "none"
+    squeezed = tuple(n for n in found if n != 1)
+    raise TautError(
+        "data-shape",
+        site=site.name,
+        source=site.source,
+        found=f"observed value of shape {found}",
+        expected=f"shape {expected}: batch {tuple(site.fn.batch_shape)}, event {tuple(site.fn.event_shape)}, plates {plates}",
+        remedy="obs=y.reshape(-1)"
+        if squeezed == expected
+        else f"give the distribution the data's shape, for example .expand({list(found)})",
+    )
+
+
+def _title(transform: Any) -> str:
+    return type(transform).__name__.removesuffix("Transform").lower() or "identity"
+
+
+def _family(fn: Any) -> str:
+    while isinstance(fn, dist.Independent | dist.ExpandedDistribution):  # type: ignore[attr-defined]
+        fn = fn.base_dist
+    return type(fn).__name__

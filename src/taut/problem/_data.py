@@ -1,0 +1,128 @@
+"""Data: a mapping from argument names to values, split into what is traced and what is fixed."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from taut._errors import TautError
+
+
+def split(model: Callable[..., Any], data: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Check the data against the model's arguments and tell arrays from constants.
+
+    Args:
+        model: the program.
+        data: values by argument name. Numbers with a decimal point, sequences of numbers, arrays, and dicts of these
+            are arrays; whole numbers, booleans, strings, ``None`` and other objects are constants, which the model may
+            use for sizes and branches.
+
+    Returns:
+        ``(arrays, constants)``, both by argument name; arrays are NumPy or JAX arrays, or pytrees of them.
+
+    Raises:
+        TautError: ``data-missing``, ``data-unknown``, ``data-type``.
+    """
+    data = {} if data is None else data
+    if not isinstance(data, Mapping):
+        raise TautError(
+            "data-type",
+            found=f"data of type {type(data).__name__}",
+            expected="a mapping from the model's argument names to values",
+            remedy="taut.fit(model, dict(x=x, y=y))",
+        )
+    _check_names(model, list(data))
+    arrays: dict[str, Any] = {}
+    constants: dict[str, Any] = {}
+    for name, value in data.items():
+        converted = _convert(name, value)
+        (arrays if _is_array(converted) else constants)[name] = converted
+    return arrays, constants
+
+
+def nonfinite(array: Any) -> tuple[int, tuple[int, ...]] | None:
+    """How many entries are NaN or infinite, and where the first is; ``None`` if all are finite."""
+    if isinstance(array, jax.Array):
+        array = np.asarray(array)
+    if not np.issubdtype(array.dtype, np.inexact):
+        return None
+    bad = ~np.isfinite(array)
+    if not bad.any():
+        return None
+    return int(bad.sum()), tuple(int(i) for i in np.argwhere(bad)[0])
+
+
+def _check_names(model: Callable[..., Any], names: list[str]) -> None:
+    try:
+        parameters = inspect.signature(model).parameters.values()
+    except (TypeError, ValueError):
+        return
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    needed = [p.name for p in parameters if p.name in known and p.default is p.empty]
+    title = getattr(model, "__name__", "model")
+    unknown = [n for n in names if n not in known]
+    missing = [n for n in needed if n not in names]
+    if unknown and not open_ended:
+        close = difflib.get_close_matches(unknown[0], known, 1)
+        raise TautError(
+            "data-unknown",
+            site=unknown[0],
+            found=f"data entry {unknown[0]!r}",
+            expected=f"one of {title}'s arguments: {', '.join(known) or 'it takes none'}",
+            remedy=f"rename it to {close[0]!r}" if close else f"leave {unknown[0]!r} out of the data",
+        )
+    if missing:
+        close = difflib.get_close_matches(missing[0], names, 1)
+        raise TautError(
+            "data-missing",
+            site=missing[0],
+            found=f"data for {', '.join(names) or 'nothing'}",
+            expected=f"a value for {title}'s argument {missing[0]!r}",
+            remedy=f"rename {close[0]!r}" if close else f"dict({missing[0]}=..., ...)",
+        )
+
+
+def _is_array(value: Any) -> bool:
+    leaves = jax.tree.leaves(value)
+    return bool(leaves) and all(isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves)
+
+
+def _convert(name: str, value: Any) -> Any:
+    if isinstance(value, np.integer | np.bool_):
+        return value.item()
+    if value is None or isinstance(value, bool | int | str | bytes | np.ndarray | jax.Array) or callable(value):
+        if isinstance(value, np.ndarray) and value.dtype.kind not in "biufc":
+            raise _not_numeric(name, f"an array of dtype {value.dtype}")
+        return value
+    if isinstance(value, float | complex | np.number):
+        return np.asarray(value)
+    if isinstance(value, Mapping):
+        return {key: _convert(f"{name}[{key!r}]", item) for key, item in value.items()}
+    if isinstance(value, list | tuple) and any(isinstance(v, np.ndarray | jax.Array) for v in value):
+        return type(value)(_convert(f"{name}[{i}]", item) for i, item in enumerate(value))
+    if isinstance(value, list | tuple) or hasattr(value, "__array__"):
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise _not_numeric(name, "rows of different lengths") from None
+        if array.dtype.kind not in "biufc":
+            example = array.ravel()[0] if array.size else None
+            raise _not_numeric(name, f"entries of type {type(example).__name__}, such as {example!r}")
+        return array
+    return value
+
+
+def _not_numeric(name: str, found: str) -> TautError:
+    return TautError(
+        "data-type",
+        site=name,
+        found=found,
+        expected="numbers in a rectangular array",
+        remedy=f"turn categories into numbers first: {name}, labels = pandas.factorize({name})",
+    )

@@ -1,0 +1,174 @@
+"""The kernel: a batch of points in, their log densities and gradients out, compiled once per program."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from taut._precision import Precision, scope
+from taut.problem._coordinates import CENTREDNESS
+from taut.problem._program import Program
+
+# Calls are padded to one of these numbers of rows, so that a program compiles at most twice. Larger calls would not
+# run faster per row on a CPU: the working set leaves the cache.
+BLOCKS = (32, 256)
+
+_compilations = threading.local()
+
+
+def compilations() -> int:
+    """How many kernels this thread has compiled so far."""
+    return getattr(_compilations, "count", 0)
+
+
+def fill(program: Program, flat: Any, centredness: Any) -> dict[str, Any]:
+    """The holes of a program at a flat point.
+
+    Args:
+        program: the traced model.
+        flat: the coordinates of latents, then of parameters; ``float[dim]``.
+        centredness: ``float[dim]``; read only at hierarchical latents.
+
+    Returns:
+        A value per hole.
+    """
+    holes: dict[str, Any] = {}
+    start = 0
+    for site in (*program.latents.values(), *program.params.values()):
+        stop = start + site.size
+        holes[site.name] = flat[start:stop].reshape(site.coordinate_shape)
+        if getattr(site, "movable", False):
+            part = centredness[start:stop].reshape(site.coordinate_shape)
+            holes[site.name + CENTREDNESS] = part if site.hierarchical else jnp.ones_like(part)  # type: ignore[union-attr]
+        start = stop
+    return holes
+
+
+def log_joint(program: Program, flat: Any, centredness: Any, inputs: Any, consts: Any) -> Any:
+    """The log joint density of one flat point, in nats; traceable."""
+    terms = program.evaluate("density", fill(program, flat, centredness), inputs, consts)
+    return sum(terms.values())
+
+
+@partial(jax.jit, static_argnums=0)
+def _densities(program: Program, points: Any, centredness: Any, inputs: Any, consts: Any) -> Any:
+    _compilations.count = compilations() + 1
+
+    def one(z: Any) -> Any:
+        return log_joint(program, z, centredness, inputs, consts)
+
+    value, gradient = jax.vmap(jax.value_and_grad(one))(points)
+    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient), axis=-1)
+    return jnp.where(finite, value, -jnp.inf), jnp.where(finite[:, None], gradient, 0.0)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _outputs(program: Program, groups: tuple[str, ...], points: Any, centredness: Any, inputs: Any, consts: Any) -> Any:
+    _compilations.count = compilations() + 1
+
+    def one(z: Any) -> Any:
+        merged: dict[str, Any] = {}
+        for group in program.evaluate(list(groups), fill(program, z, centredness), inputs, consts):
+            merged.update(group)
+        return merged
+
+    return jax.vmap(one)(points)
+
+
+class Kernel:
+    """Log densities, gradients and values of a program on its data, from the host.
+
+    Args:
+        program: the traced model.
+        leaves: its data, in the order of its inputs.
+        precision: what to compute in.
+
+    Attributes:
+        dim: number of coordinates, parameters included; the last ``num_params`` belong to the model's parameters.
+        gradients: rows evaluated so far, padding left out.
+        compilations: kernels compiled so far on behalf of this object.
+    """
+
+    def __init__(self, program: Program, leaves: list[Any], precision: Precision):
+        self.program = program
+        self.precision = precision
+        self.num_params = sum(p.size for p in program.params.values())
+        self.dim = sum(latent.size for latent in program.latents.values()) + self.num_params
+        self.gradients = 0
+        self.compilations = 0
+        with scope(precision):
+            self._inputs = [jax.device_put(_canonical(leaf)) for leaf in leaves]
+            self._inputs.append(jax.device_put(np.zeros(2, np.uint32)))
+            self._consts = [jax.device_put(_canonical(const)) for const in program.closed.consts]
+
+    def __call__(self, points: np.ndarray, centredness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        r"""$\log p(z)$ and its gradient at each row.
+
+        Args:
+            points: ``float[n, dim]``.
+            centredness: ``float[dim]``.
+
+        Returns:
+            ``(float64[n], float64[n, dim])``. A row that is not finite in value or gradient has density ``-inf`` and
+            gradient 0.
+        """
+        rows = len(points)
+        self.gradients += rows
+        values = np.empty(rows)
+        gradients = np.empty((rows, self.dim))
+        for start, stop, block in _blocks(points, BLOCKS):
+            value, gradient = self._call(_densities, (self.program,), block, centredness)
+            values[start:stop] = np.asarray(value)[: stop - start]
+            gradients[start:stop] = np.asarray(gradient)[: stop - start]
+        return values, gradients
+
+    def outputs(self, groups: tuple[str, ...], points: np.ndarray, centredness: np.ndarray) -> dict[str, np.ndarray]:
+        """Named outputs of the program at each row: ``("value",)`` for latents and deterministics, ``("density",)`` for
+        the log joint by site, ``("param",)``."""
+        parts = [
+            {
+                name: np.asarray(v)[: stop - start]
+                for name, v in self._call(_outputs, (self.program, groups), block, centredness).items()
+            }
+            for start, stop, block in _blocks(points, BLOCKS[1:])
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def constants(self, groups: tuple[str, ...]) -> list[dict[str, np.ndarray]]:
+        """Outputs that depend on no coordinate, evaluated once: initial values, observed values, masks."""
+        with scope(self.precision):
+            found = self.program.evaluate(list(groups), {}, self._inputs, self._consts)
+            return [{name: np.asarray(v) for name, v in group.items()} for group in found]
+
+    def _call(self, function: Any, static: tuple[Any, ...], block: np.ndarray, centredness: np.ndarray) -> Any:
+        before = compilations()
+        dtype = np.float64 if self.precision == "float64" else np.float32
+        with scope(self.precision):
+            result = function(
+                *static, block.astype(dtype, copy=False), centredness.astype(dtype), self._inputs, self._consts
+            )
+        self.compilations += compilations() - before
+        return result
+
+
+def _canonical(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+
+
+def _blocks(points: np.ndarray, sizes: tuple[int, ...]) -> list[tuple[int, int, np.ndarray]]:
+    rows, blocks, start = len(points), [], 0
+    while start < rows:
+        left = rows - start
+        size = next((s for s in sizes if s >= left), sizes[-1])
+        stop = min(rows, start + size)
+        block = points[start:stop]
+        if stop - start < size:
+            block = np.concatenate([block, np.repeat(block[:1], size - (stop - start), axis=0)])
+        blocks.append((start, stop, block))
+        start = stop
+    return blocks

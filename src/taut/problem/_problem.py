@@ -1,0 +1,193 @@
+"""The problem: a model on data, as inference sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from taut._errors import TautError
+from taut._precision import Precision, default, scope
+from taut.problem._coordinates import Latent, Param
+from taut.problem._data import split
+from taut.problem._kernel import Kernel, log_joint
+from taut.problem._predictive import NewRows, predictive
+from taut.problem._preflight import check_data, check_structure
+from taut.problem._program import Program, trace_program
+
+
+class Problem:
+    r"""A model and its data: named latents, their layout on the real line, and $\log p(x, z)$.
+
+    Making one runs the model once, abstractly, and checks what can be checked before the first step.
+
+    Args:
+        model: a function written with taut's primitives.
+        data: values by argument name. Arrays are traced; whole numbers, booleans and strings are fixed.
+        precision: ``"float64"`` (default on a CPU) or ``"float32"``.
+        subsample: keep subsampled plates subsampled; otherwise they are opened whole.
+
+    Attributes:
+        model, data, precision: as given.
+        program: the traced model.
+        latents: `Latent` by name, in program order.
+        params: `Param` by name: what the model learns as a point.
+        dim: number of latent coordinates $D$.
+        layout: slice of each latent, then of each parameter, in a flat vector of length ``dim + num_params``.
+        hierarchical: ``bool[dim + num_params]``, where centredness matters.
+        notes: what is unusual but allowed.
+
+    Raises:
+        TautError: see `docs/errors.md`.
+
+    Example:
+        >>> import numpy as np, taut
+        >>> from taut import dist
+        >>> def model(y):
+        ...     mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+        ...     taut.sample("y", dist.Normal(mu, 1.0), obs=y)
+        >>> problem = taut.Problem(model, dict(y=2.0))
+        >>> problem.dim, problem.layout
+        (1, {'mu': slice(0, 1, None)})
+        >>> round(float(problem.log_joint({"mu": 1.0})), 4)
+        -2.8379
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        data: Mapping[str, Any] | None = None,
+        *,
+        precision: Precision | None = None,
+        subsample: bool = False,
+    ):
+        self.model = model
+        self.data = dict(data or {})
+        self.precision: Precision = default() if precision is None else precision
+        arrays, constants = split(model, data)
+        with scope(self.precision):
+            self.program, leaves = trace_program(model, arrays, constants, subsample)
+        self.notes = check_structure(model, self.data, self.program)
+        self._kernel = Kernel(self.program, leaves, self.precision)
+        check_data(arrays, self.program, self._kernel)
+        self.dim = self._kernel.dim - self._kernel.num_params
+        self.num_params = self._kernel.num_params
+        self.layout: dict[str, slice] = {}
+        start = 0
+        for site in (*self.latents.values(), *self.params.values()):
+            self.layout[site.name] = slice(start, start + site.size)
+            start += site.size
+        self.hierarchical = np.zeros(self._kernel.dim, bool)
+        for latent in self.latents.values():
+            self.hierarchical[self.layout[latent.name]] = latent.hierarchical
+
+    @property
+    def latents(self) -> dict[str, Latent]:
+        """The latents by name, in program order."""
+        return self.program.latents
+
+    @property
+    def params(self) -> dict[str, Param]:
+        """The model's own parameters by name."""
+        return self.program.params
+
+    @property
+    def inputs(self) -> tuple[list[Any], list[Any]]:
+        """Data leaves and constants as device arrays: what a compiled function takes as arguments."""
+        return self._kernel._inputs, self._kernel._consts
+
+    def kernel(self) -> Kernel:
+        """The compiled kernel; it counts gradients and compilations."""
+        return self._kernel
+
+    def centredness(self, hierarchies: float = 1.0) -> np.ndarray:
+        """A centredness vector: ``hierarchies`` at hierarchical coordinates (0 is non-centred), 1 elsewhere."""
+        return np.where(self.hierarchical, hierarchies, 1.0)
+
+    def log_joint(self, point: Any, centredness: Any = None, inputs: Any = None) -> Any:
+        r"""$\log p(x, z)$ in nats; traceable.
+
+        Args:
+            point: a mapping of values in the model's own space, or a flat vector ``float[dim + num_params]`` on the
+                real line, whose density includes the Jacobian of the map.
+            centredness: of a flat vector; the model as written by default.
+            inputs: `Problem.inputs`, passed as arguments by compiled functions.
+
+        Returns:
+            A scalar.
+        """
+        leaves, consts = self.inputs if inputs is None else inputs
+        with scope(self.precision):
+            if isinstance(point, Mapping):
+                self._check_names(point)
+                return sum(self.program.evaluate("plain", {}, leaves, consts, values=point).values())
+            lam = self.centredness() if centredness is None else centredness
+            return log_joint(self.program, jax.numpy.asarray(point), lam, leaves, consts)
+
+    def log_joint_by_site(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The log density that each site adds at given values, in nats; the sum is `log_joint`."""
+        self._check_names(values)
+        leaves, consts = self.inputs
+        with scope(self.precision):
+            return self.program.evaluate("plain", {}, leaves, consts, values=values)
+
+    def constrain(self, points: np.ndarray, centredness: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Values in the model's own space.
+
+        Args:
+            points: ``float[n, dim + num_params]`` on the real line.
+            centredness: the coordinates that ``points`` are in; the model as written by default.
+
+        Returns:
+            Latents, deterministic sites and parameters by name, ``(n, *shape)``.
+        """
+        lam = self.centredness() if centredness is None else centredness
+        return self._kernel.outputs(("value", "param"), np.atleast_2d(points), lam)
+
+    def predict(
+        self,
+        draws: Mapping[str, np.ndarray] | None = None,
+        data: Mapping[str, Any] | None = None,
+        *,
+        size: int | None = None,
+        key: int | jax.Array = 0,
+        new_rows: NewRows = "error",
+    ) -> dict[str, np.ndarray]:
+        """Predictive draws: prior ones without ``draws``, posterior ones with them; see `predictive`.
+
+        Args:
+            draws: values of latents and parameters, ``(n, *shape)``.
+            data: other arguments for the model; by default the problem's own, with observed sites drawn anew.
+            size: number of runs; by default that of ``draws``, else 1,000.
+            key: an integer or a JAX key.
+            new_rows: see `predictive`.
+
+        Returns:
+            Drawn and deterministic sites by name, ``(size, *shape)``.
+        """
+        draws = {} if draws is None else {n: v for n, v in draws.items() if n in self.layout}
+        if size is None:
+            size = len(next(iter(draws.values()))) if draws else 1000
+        return predictive(
+            self.model,
+            self.data if data is None else data,
+            draws,
+            size=size,
+            key=key,
+            precision=self.precision,
+            forget=data is None,
+            new_rows=new_rows,
+        )
+
+    def _check_names(self, values: Mapping[str, Any]) -> None:
+        missing = [name for name in self.layout if name not in values]
+        if missing:
+            raise TautError(
+                "site-missing",
+                site=missing[0],
+                found=f"values for {', '.join(values) or 'nothing'}",
+                expected=f"a value for each of {', '.join(self.layout)}",
+                remedy=f"add {missing[0]!r} to the mapping",
+            )

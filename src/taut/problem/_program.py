@@ -1,0 +1,211 @@
+"""The model as one traced program: run once, abstractly, with a hole where each latent goes.
+
+Python runs the model a single time per shape of its data. What remains is a jaxpr whose holes are the coordinates of
+the latents on the real line. Everything else (names, layout, log joint, gradients, draws in the model's own space,
+what depends on what) is read off or evaluated from that one program, and two programs with the same equations share
+one compilation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core as jex
+
+from taut.core import Handler, Site
+from taut.handlers import trace, whole
+from taut.problem._coordinates import Coordinates, Latent, Param
+from taut.problem._digest import digest
+from taut.problem._holes import hole_names
+from taut.problem._reach import dependencies
+from taut.problem._user_code import user_errors
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A traced model. Equal programs (same equations, same literals) compare equal and share compilations.
+
+    Attributes:
+        closed: the jaxpr; its inputs are the data leaves and a key, its constants what the model closed over.
+        outputs: where each named output stands: ``outputs["density"]["y"]`` is an index into the jaxpr's outputs.
+        latents: by name, in program order.
+        params: the model's own parameters, by name.
+        sites: every site by name, values and distributions left out.
+        digest: identifies the equations.
+        shapes: shape of every site's value.
+        constraints: supports of observed sites, where they are known before the fit.
+        reach: for each output, the holes and the data entries (``"data:y"``) that it depends on.
+    """
+
+    closed: Any
+    outputs: dict[str, dict[str, int]]
+    latents: dict[str, Latent]
+    params: dict[str, Param]
+    sites: dict[str, Site]
+    digest: str
+    shapes: dict[str, tuple[int, ...]]
+    constraints: dict[str, Any]
+    reach: dict[str, dict[str, frozenset[str]]]
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Program) and self.digest == other.digest
+
+    def evaluate(
+        self,
+        group: str | list[str],
+        holes: Mapping[str, Any],
+        inputs: list[Any],
+        consts: list[Any],
+        values: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Evaluate named outputs; only what they need is computed.
+
+        Args:
+            group: one group of outputs, or several.
+            holes: a value for every hole that the outputs need.
+            values: values of latents and parameters in the model's own space, used in place of what the holes give.
+            inputs: data leaves, then the key.
+            consts: constants of the program.
+
+        Returns:
+            ``{name: value}``, or one such mapping per group.
+        """
+        groups = [group] if isinstance(group, str) else group
+        wanted = [index for g in groups for index in self.outputs[g].values()]
+        jaxpr = self.closed.jaxpr
+        given = {
+            jaxpr.outvars[self.outputs[g][name]]: value
+            for name, value in (values or {}).items()
+            for g in ("value", "param")
+            if name in self.outputs[g]
+        }
+        found = dict(zip(wanted, _run(jaxpr, wanted, given, holes, inputs, consts), strict=True))
+        results = [{name: found[index] for name, index in self.outputs[g].items()} for g in groups]
+        return results[0] if isinstance(group, str) else results
+
+
+def trace_program(
+    model: Callable[..., Any], arrays: Mapping[str, Any], constants: Mapping[str, Any], subsample: bool = False
+) -> tuple[Program, list[Any]]:
+    """Run the model once, abstractly.
+
+    Args:
+        model: the program.
+        arrays: traced data by argument name.
+        constants: fixed data by argument name.
+        subsample: leave subsampled plates as they are instead of opening them whole.
+
+    Returns:
+        The program, and its data leaves in the order of its inputs.
+
+    Raises:
+        TautError: whatever the model's statements refuse.
+    """
+    leaves, treedef = jax.tree.flatten(dict(arrays))
+    coordinates = Coordinates()
+    order: dict[str, dict[str, int]] = {}
+    record: dict[str, Site] = {}
+
+    def run(leaves: list[Any], words: Any) -> list[Any]:
+        key = jax.random.wrap_key_data(words, impl="threefry2x32")
+        with user_errors(), trace() as sites, _Keyed(key), coordinates:
+            if subsample:
+                model(**jax.tree.unflatten(treedef, leaves), **constants)
+            else:
+                with whole():
+                    model(**jax.tree.unflatten(treedef, leaves), **constants)
+        record.update(sites)
+        flat: list[Any] = []
+        for group, values in coordinates.outputs(sites).items():
+            order[group] = {}
+            for name, value in values.items():
+                order[group][name] = len(flat)
+                flat.append(value)
+        return flat
+
+    closed = jax.make_jaxpr(run)(leaves, jax.ShapeDtypeStruct((2,), np.uint32))
+    names = [f"data:{path[0].key}" for path, _ in jax.tree_util.tree_flatten_with_path(dict(arrays))[0]]
+    found = dependencies(closed.jaxpr, [*names, "key"])
+    reach = {group: {name: found[index] for name, index in members.items()} for group, members in order.items()}
+    holes = frozenset(coordinates.latents)
+    latents = {
+        name: replace(latent, hierarchical=latent.movable and bool(reach["scale"][name] & holes))
+        for name, latent in coordinates.latents.items()
+    }
+    program = Program(
+        closed=closed,
+        outputs=order,
+        latents=latents,
+        params=coordinates.params,
+        sites={name: _bare(site) for name, site in record.items()},
+        digest=digest(closed, [order, [replace(v, source="") for v in (*latents.values(), *coordinates.params.values())]]),
+        shapes={name: tuple(np.shape(site.value)) for name, site in record.items()},
+        constraints={name: c for name, c in coordinates.constraints.items() if not _traced(c)},
+        reach=reach,
+    )
+    return program, leaves
+
+
+class _Keyed(Handler):
+    """Hand out keys derived from one traced key: abstract, so free."""
+
+    def __init__(self, key: Any):
+        super().__init__()
+        self.key = key
+        self.count = 0
+
+    def before(self, site: Site) -> Site:
+        if site.kind in ("plate", "param") and site.value is None and site.key is None:
+            self.count += 1
+            return replace(site, key=jax.random.fold_in(self.key, self.count))
+        return site
+
+
+def _traced(constraint: Any) -> bool:
+    return any(isinstance(v, jax.core.Tracer) for v in vars(constraint).values())
+
+
+def _bare(site: Site) -> Site:
+    return replace(site, fn=None, value=None, log_density=None, key=None, init=None, mask=None, scale=1.0)
+
+
+def _run(
+    jaxpr: Any,
+    wanted: list[int],
+    given: Mapping[Any, Any],
+    holes: Mapping[str, Any],
+    inputs: list[Any],
+    consts: list[Any],
+) -> list[Any]:
+    """Evaluate some outputs: the equations they need, with the holes and the given variables turned into inputs."""
+    outvars = [jaxpr.outvars[index] for index in wanted]
+    needed = {v for v in outvars if not isinstance(v, jex.Literal)}
+    equations, openings = [], {v: value for v, value in given.items() if v in needed}
+    for eqn in reversed(jaxpr.eqns):
+        targets = [v for v in eqn.outvars if v in needed]
+        if not targets:
+            continue
+        if all(v in given for v in targets):
+            openings.update({v: given[v] for v in targets})
+            continue
+        name = hole_names(eqn)
+        if name is not None:
+            openings[eqn.outvars[0]] = holes[name]
+            continue
+        equations.append(eqn)
+        needed.update(v for v in eqn.invars if not isinstance(v, jex.Literal))
+    part = jaxpr.replace(
+        constvars=[],
+        invars=[*jaxpr.constvars, *jaxpr.invars, *openings],
+        outvars=outvars,
+        eqns=equations[::-1],
+        debug_info=jaxpr.debug_info.with_unknown_names(),
+    )
+    return jex.jaxpr_as_fun(jex.ClosedJaxpr(part, []))(*consts, *inputs, *openings.values())

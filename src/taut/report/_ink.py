@@ -1,0 +1,119 @@
+"""The one file that imports matplotlib: figures without global state, and their SVG in the page's colours."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from taut._errors import TautError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Each role has one colour; in the page it becomes a CSS variable, so that figures follow the reader's scheme.
+INK, MUTED, RULE, PAPER = "#1f2429", "#68717c", "#cfd5dc", "#fefefe"
+GUIDE, WEIGHTED = "#4f7cac", "#b5521b"
+ROLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", GUIDE: "guide", WEIGHTED: "weighted"}
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that pyplot does not know of."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise TautError(
+            "missing-extra",
+            found="no matplotlib",
+            expected="matplotlib, for pictures and the HTML page",
+            remedy="pip install matplotlib",
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained", facecolor="none")
+
+
+def panels(count: int, columns: int, width: float, height: float, extra: float = 0.3) -> tuple[Figure, list[Axes]]:
+    """A grid of ``count`` panels of ``width`` x ``height`` inches each."""
+    columns = max(min(columns, count), 1)
+    rows = -(-count // columns)
+    fig = figure(columns * width, rows * height + extra)
+    axes = [plain(fig.add_subplot(rows, columns, i + 1)) for i in range(count)]
+    return fig, axes
+
+
+def plain(ax: Axes) -> Axes:
+    """Axes with a bottom and a left line, quiet ticks and no box."""
+    ax.set_facecolor("none")
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in ("bottom", "left"))
+        spine.set_color(RULE)
+        spine.set_linewidth(0.8)
+    ax.tick_params(colors=MUTED, labelsize=7.5, length=2.5, width=0.8, color=RULE, which="both", pad=2)
+    ax.tick_params(which="minor", length=0)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.get_offset_text().set_color(MUTED)
+        axis.get_offset_text().set_fontsize(7.5)
+    return ax
+
+
+def title(ax: Axes, words: str, **style: Any) -> None:
+    """A left-aligned title; dollar signs in names stay dollar signs."""
+    ax.set_title(words, loc="left", fontsize=8.5, color=INK, pad=5, parse_math=False, **style)
+
+
+def axis_labels(ax: Axes, x: str = "", y: str = "") -> None:
+    """Quiet axis labels."""
+    if x:
+        ax.set_xlabel(x, fontsize=8, color=MUTED, labelpad=3, parse_math=False)
+    if y:
+        ax.set_ylabel(y, fontsize=8, color=MUTED, labelpad=4, parse_math=False)
+
+
+def legend(fig: Figure, handles: list[Any], note: str = "") -> None:
+    """A key above the panels, and a remark below them."""
+    if handles:
+        fig.legend(
+            handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=8,
+            labelcolor=MUTED, handlelength=1.6, columnspacing=1.6, borderaxespad=0.2,
+        )  # fmt: skip
+    if note:
+        fig.supxlabel(note, x=0.005, ha="left", fontsize=8, color=MUTED, parse_math=False)
+
+
+def blank(words: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    fig = figure(6.0, 0.6)
+    fig.text(0.01, 0.5, words, fontsize=9, color=MUTED, va="center", parse_math=False)
+    return fig
+
+
+def svg(fig: Figure, name: str, words: str) -> str:
+    """One inline SVG element: text stays text, colours are CSS variables, ids start with ``name``.
+
+    Args:
+        fig: the figure.
+        name: prefix of every id, so that several figures can share a page.
+        words: what the picture shows, for readers who cannot see it; already escaped.
+    """
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has the glyph
+        fig.savefig(buffer, format="svg", transparent=True, dpi=200, metadata=dict.fromkeys(("Date", "Creator")))
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'\s(?:xmlns(?::xlink)?|version)="[^"]*"', "", text)
+    text = text.replace("xlink:href", "href")
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r"#[0-9a-f]{6}\b", lambda m: _role(m.group()), text)
+    text = re.sub(r'^<svg width="([\d.]+)pt" height="[\d.]+pt"', r'<svg style="max-width: \1pt"', text)
+    return text.replace("<svg", f'<svg role="img" aria-label="{words}"', 1)
+
+
+def _role(colour: str) -> str:
+    return f"var(--{ROLES[colour]})" if colour in ROLES else colour

@@ -97,8 +97,8 @@ class Kernel:
     def __init__(self, program: Program, leaves: list[Any], precision: Precision):
         self.program = program
         self.precision = precision
-        self.num_params = sum(p.size for p in program.params.values())
-        self.dim = sum(latent.size for latent in program.latents.values()) + self.num_params
+        self.num_params = program.num_params
+        self.dim = program.dim + program.num_params
         self.gradients = 0
         self.compilations = 0
         with scope(precision):

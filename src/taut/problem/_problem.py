@@ -72,16 +72,10 @@ class Problem:
         self.notes = check_structure(model, self.data, self.program)
         self._kernel = Kernel(self.program, leaves, self.precision)
         check_data(arrays, self.program, self._kernel)
-        self.dim = self._kernel.dim - self._kernel.num_params
-        self.num_params = self._kernel.num_params
-        self.layout: dict[str, slice] = {}
-        start = 0
-        for site in (*self.latents.values(), *self.params.values()):
-            self.layout[site.name] = slice(start, start + site.size)
-            start += site.size
-        self.hierarchical = np.zeros(self._kernel.dim, bool)
-        for latent in self.latents.values():
-            self.hierarchical[self.layout[latent.name]] = latent.hierarchical
+        self.dim = self.program.dim
+        self.num_params = self.program.num_params
+        self.layout = self.program.layout
+        self.hierarchical = self.program.hierarchical
 
     @property
     def latents(self) -> dict[str, Latent]:

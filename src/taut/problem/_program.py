@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -50,6 +51,31 @@ class Program:
     shapes: dict[str, tuple[int, ...]]
     constraints: dict[str, Any]
     reach: dict[str, dict[str, frozenset[str]]]
+
+    @cached_property
+    def layout(self) -> dict[str, slice]:
+        """Where each latent, then each parameter, stands in a flat vector."""
+        layout, start = {}, 0
+        for site in (*self.latents.values(), *self.params.values()):
+            layout[site.name] = slice(start, start + site.size)
+            start += site.size
+        return layout
+
+    @cached_property
+    def dim(self) -> int:
+        """Number of latent coordinates."""
+        return sum(latent.size for latent in self.latents.values())
+
+    @cached_property
+    def num_params(self) -> int:
+        """Number of parameter coordinates."""
+        return sum(param.size for param in self.params.values())
+
+    @cached_property
+    def hierarchical(self) -> np.ndarray:
+        """``bool[dim + num_params]``: the coordinates whose centredness matters."""
+        parts = [np.full(latent.size, latent.hierarchical) for latent in self.latents.values()]
+        return np.concatenate([*parts, np.zeros(self.num_params, bool)])
 
     def __hash__(self) -> int:
         return hash(self.digest)

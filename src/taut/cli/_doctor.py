@@ -15,7 +15,7 @@ from taut import _precision
 
 NEEDED = ("equinox", "jax", "jaxlib", "matplotlib", "numpy", "numpyro", "optax", "rich", "safetensors", "scipy")
 OPTIONAL = {
-    "pandas": ("data", "tables with mixed columns"),
+    "pandas": ("data", "data frames"),
     "pyarrow": ("data", "Parquet files"),
     "arviz-base": ("arviz", "fit.to_arviz"),
     "statsmodels": ("demo", "the panel of the demo"),

@@ -14,10 +14,11 @@ from taut._errors import TautError
 from taut.cli._doctor import doctor
 from taut.cli._model import broken, load_model
 from taut.data import read_table
+from taut.diagnostics import TRUSTED, USABLE
 
 OK, FAULT, REFUSED, NOT_TRUSTED, INTERRUPTED = 0, 1, 2, 3, 130
 
-_GOOD = ("trusted", "usable when reweighted")
+_GOOD = (TRUSTED, USABLE)
 _WRONG_COLUMN = ("data-missing", "data-unknown")
 _CODES = """\
 exit codes:
@@ -55,6 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("taut: interrupted")
         return INTERRUPTED
+    except BrokenPipeError:  # not a fault: whoever read the output has gone
+        raise
+    except Exception as error:
+        if getattr(options, "debug", False):
+            raise
+        _say(f"taut: a fault of taut's own, {_brief(error)}; --debug shows where; please report it")
+        return FAULT
 
 
 # -- commands -------------------------------------------------------------------------------------------------------
@@ -73,13 +81,10 @@ def _fit(options: argparse.Namespace) -> int:
         options.whole = error.code not in _WRONG_COLUMN
         raise
     except Exception as error:
-        if options.debug:
+        refusal = None if options.debug else broken(error, file, "a model that runs on these data")
+        if refusal is None:
             raise
-        refusal = broken(error, file, f"{model.__name__}() to run on these data")
-        if refusal is not None:
-            raise refusal from error
-        _say(f"taut: a fault of taut's own, {_brief(error)}; --debug shows where; please report it")
-        return FAULT
+        raise refusal from error
     print(fit)
     if options.save is not None:
         fit.save(options.save)
@@ -130,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     about = "Print a saved fit. No model is loaded, and no code of the file is run."
     show = commands.add_parser("show", help="print a saved fit", description=about, **shape)
     show.add_argument("file", metavar="OUT.taut", help="what fit --save wrote")
+    show.add_argument("--debug", action="store_true", help="show Python's traceback of an unexpected error")
     show.set_defaults(run=_show)
 
     about = (

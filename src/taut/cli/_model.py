@@ -1,4 +1,4 @@
-"""A model from a file: ``FILE.py:FUNCTION`` to a callable, and the user's own errors as one sentence with their line."""
+"""A model from a file: ``FILE.py:FUNCTION`` to a callable; the user's own errors as one sentence with their line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,8 +23,8 @@ _LONGEST = 300  # characters of a message; some libraries put whole arrays into 
 def load_model(spec: str) -> tuple[Callable[..., Any], Path]:
     """Load the file and take the function out of it.
 
-    The file runs under a private module name, so that it neither hides nor replaces an installed module, and its folder is
-    on ``sys.path`` only while it runs.
+    The file runs under a private module name, so that it neither hides nor replaces an installed module, and its folder
+    is on ``sys.path`` only while it runs.
 
     Args:
         spec: ``FILE.py:FUNCTION``.
@@ -153,7 +153,7 @@ def _is_function(key: str, value: Any, module: ModuleType) -> bool:
     return callable(value) and not key.startswith("_") and getattr(value, "__module__", None) == module.__name__
 
 
-def _functions_in_source(path: Path) -> Iterable[str] | Any:
+def _functions_in_source(path: Path) -> list[str]:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError):

@@ -168,8 +168,18 @@ def init(
     )  # fmt: skip
 
 
-def _decrement(gradient: np.ndarray, factor: np.ndarray, params: int) -> float:
-    return 0.5 * float(gradient @ (metric(factor, params) * gradient))
+def _decrement(
+    gradient: np.ndarray, factor: np.ndarray, params: int, s: np.ndarray | None = None, y: np.ndarray | None = None
+) -> float:
+    """Promise of the next step, nats: the larger of what the metric and the learnt curvature say.
+
+    The metric alone is blind to soft directions (a ridge between a mean and scales), which the pairs have seen.
+    """
+    p0 = metric(factor, params)
+    promise = float(gradient @ (p0 * gradient))
+    if s is not None and y is not None and len(s):
+        promise = max(promise, float(gradient @ quasi_newton(gradient, s, y, p0)))
+    return 0.5 * promise
 
 
 def finished(state: State) -> bool:
@@ -222,7 +232,7 @@ def _after(state: State, value: _Value, **changes: object) -> State:
         elbo=value.elbo, elbo_se=value.elbo_se, gradient=value.gradient, moment=value.moment,
         steps=state.steps + 1, **changes,
     )  # fmt: skip
-    decrement = _decrement(new.gradient, new.factor, len(new.point))
+    decrement = _decrement(new.gradient, new.factor, len(new.point), new.pairs_s, new.pairs_y)
     status = "converged" if decrement < new.tolerance else "budget" if new.steps >= new.max_steps else "running"
     return new._replace(decrement=decrement, status=status)
 

@@ -37,22 +37,26 @@ def say(capsys):
     return run
 
 
-@pytest.fixture
-def faked(monkeypatch):
+class FakedFit:
     """A stand-in for the fit, where only what the command line does around it is in question."""
-    calls = []
 
-    def fit(model, data, key=0, precision=None):
-        calls.append(SimpleNamespace(model=model, data=data, key=key, precision=precision))
-        calls[-1].result = model(**data)
+    def __init__(self):
+        self.level = "trusted"
+        self.calls = []
+
+    def __call__(self, model, data, key=0, precision=None):
+        result = model(**data)
+        self.calls.append(SimpleNamespace(data=data, key=key, precision=precision, result=result))
         return SimpleNamespace(
-            verdict=SimpleNamespace(level=fit.level),
+            verdict=SimpleNamespace(level=self.level),
             save=lambda path: Path(path).write_text("saved"),
             report=lambda path: Path(path).write_text("report"),
         )
 
-    fit.level = "trusted"
-    fit.calls = calls
+
+@pytest.fixture
+def faked(monkeypatch):
+    fit = FakedFit()
     monkeypatch.setattr(taut, "fit", fit, raising=False)
     return fit
 
@@ -330,7 +334,7 @@ def test_the_doctor_knows_every_dependency(say):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
     def names(requirements):
-        return {re.match(r"[\w-]+", line)[0] for line in requirements}
+        return {re.split(r"[^\w-]", line)[0] for line in requirements}
 
     assert names(project["dependencies"]) | {"jaxlib"} == set(NEEDED)
     for package, (extra, _) in OPTIONAL.items():

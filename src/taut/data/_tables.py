@@ -20,7 +20,7 @@ import numpy as np
 
 from taut._errors import TautError
 
-Value = int | float | bool | np.ndarray
+Value = Any  # int, float, bool or np.ndarray; as a union it would ask every caller for a cast
 
 _INT = re.compile(r"[+-]?[0-9]+")
 _FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?", re.IGNORECASE)

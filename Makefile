@@ -10,9 +10,6 @@ ARGS ?=
 ROOT := $(shell cd "$$(dirname "$$(printf '%s' '$(MAKEFILE_LIST)' | sed 's/^ *//')")" && pwd -P)
 RUN := cd "$(ROOT)" && .venv/bin/python
 
-# Nothing after the last line of the program behind a target.
-MAKEFLAGS += --no-print-directory
-
 # Another project's modules must not shadow ours.
 unexport PYTHONPATH PYTHONHOME
 
@@ -37,10 +34,10 @@ format: setup ## let ruff mend what it can
 bench: bench-cold bench-posteriordb ## both benchmarks below
 
 bench-cold: setup ## eight schools from process start to verdict, beside NumPyro
-	@$(RUN) benchmarks/cold.py $(ARGS)
+	@$(RUN) -m benchmarks.cold $(ARGS)
 
 bench-posteriordb: setup ## real posteriors against their reference draws
-	@$(RUN) benchmarks/posteriordb/run.py $(ARGS)
+	@$(RUN) -m benchmarks.posteriordb.run $(ARGS)
 
 lock: ## write requirements.lock from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@PYTHON="$(PYTHON)" sh "$(ROOT)/tools/lock.sh" $(ARGS)

@@ -71,7 +71,7 @@ def lotka_volterra(raw: Values, p: Values) -> float:
     prior = float(np.sum(normal(p["theta"], centre, width) - stats.norm.logsf(0, centre, width)))
     prior += log_normal(p["sigma"], -1, 1) + log_normal(p["z_init"], np.log(10), 1)
     start = log_normal(raw["y_init"], np.log(p["z_init"]), p["sigma"])
-    return prior + start + log_normal(raw["y"], np.log(z), p["sigma"])
+    return float(prior + start + log_normal(raw["y"], np.log(z), p["sigma"]))
 
 
 def covariance(raw: Values, p: Values, diagonal: float) -> np.ndarray:

@@ -39,7 +39,7 @@ def row(values: Sequence[float], places: int | None) -> list[str]:
     if largest >= 1e7 or 0 < largest < 1e-3:
         power = math.floor(math.log10(largest))
         return [_special(v) or f"{v / 10.0**power:.{max(places + power, 0)}f}e{power}" for v in values]
-    return [_special(v) or _unsigned_zero(f"{v:.{max(places, 0)}f}") for v in values]
+    return [_special(v) or unsigned_zero(f"{v:.{max(places, 0)}f}") for v in values]
 
 
 def point(value: float) -> str:
@@ -61,7 +61,7 @@ def estimate(value: float, se: float | None, unit: str = "") -> str:
         places = -lead + (1 if se / 10.0**lead < 2 else 0)  # 0.013 but 0.04: one digit, two when it begins with 1
         if -2 <= places <= 8 and abs(value) < 1e9:
             shown = max(places, 0)
-            return f"{_unsigned_zero(f'{value:,.{shown}f}')} ± {se:.{shown}f}{tail}"
+            return f"{unsigned_zero(f'{value:,.{shown}f}')} ± {se:.{shown}f}{tail}"
         return f"{value:.4g} ± {se:.2g}{tail}"
     error = " ± ?" if se is not None and not math.isfinite(se) else ""
     if value == int(value) and abs(value) < 1e12:
@@ -106,5 +106,6 @@ def _special(value: float) -> str:
     return ("inf" if value > 0 else "-inf") if math.isinf(value) else ""
 
 
-def _unsigned_zero(text: str) -> str:
-    return text[1:] if text.startswith("-") and not text.strip("-0.,") else text
+def unsigned_zero(text: str) -> str:
+    """``0.00`` for ``-0.00``."""
+    return text[1:] if text.startswith("-0") and not text.strip("-0.,") else text

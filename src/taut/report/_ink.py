@@ -81,6 +81,15 @@ def legend(fig: Figure, handles: list[Any], note: str = "") -> None:
         fig.supxlabel(note, x=0.005, ha="left", fontsize=8, color=MUTED, parse_math=False)
 
 
+def key(weighted: bool) -> list[Any]:
+    """Handles for the two kinds of draws."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    guide = Patch(color=GUIDE, alpha=0.45, linewidth=0, label="guide")
+    return [guide, Line2D([], [], color=WEIGHTED, linewidth=1.4, label="guide, reweighted")] if weighted else [guide]
+
+
 def blank(words: str) -> Figure:
     """A figure that says why there is nothing to draw."""
     fig = figure(6.0, 0.6)

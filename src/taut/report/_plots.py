@@ -9,7 +9,7 @@ import numpy as np
 from taut.report import _ink
 from taut.report._content import Content
 from taut.report._digits import clean, estimate
-from taut.report._ink import GUIDE, INK, MUTED, RULE, WEIGHTED
+from taut.report._ink import GUIDE, MUTED, RULE, WEIGHTED
 from taut.report._pick import Picked, Scalar, matching, pick, remark
 from taut.report._rows import WHOLE
 from taut.report._summary import Weights, figures, normalise
@@ -35,7 +35,7 @@ def marginals(content: Content, most: int = 24) -> Figure:
     fig, axes = _ink.panels(len(picked.scalars), 4, 2.25, 1.35)
     for ax, scalar in zip(axes, picked.scalars, strict=True):
         _marginal(ax, scalar, weights, content.covers)
-    _ink.legend(fig, _key(weights), remark(picked))
+    _ink.legend(fig, _ink.key(weights is not None), remark(picked))
     return fig
 
 
@@ -70,7 +70,7 @@ def pairs(content: Content, most: int = 6) -> Figure:
         _ink.title(ax, f"r = {r:.2f}")
     note = f"the {len(top)} most correlated of {len(scalars) * (len(scalars) - 1) // 2:,} pairs"
     note += f" among {len(scalars)} of {picked.total:,} latent scalars" if len(scalars) < picked.total else ""
-    _ink.legend(fig, _key(weights), note)
+    _ink.legend(fig, _ink.key(weights is not None), note)
     return fig
 
 
@@ -230,16 +230,6 @@ def _resample(w: np.ndarray, count: int) -> np.ndarray:
     """Systematic resampling: indices of ``count`` draws in proportion to their weights, the same every time."""
     points = (np.arange(count) + 0.5) / count
     return np.minimum(np.searchsorted(np.cumsum(w), points), len(w) - 1)
-
-
-def _key(found: Weights | None) -> list[Any]:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    keys: list[Any] = [Patch(color=GUIDE, alpha=0.45, linewidth=0, label="guide")]
-    if found is not None:
-        keys.append(Line2D([], [], color=WEIGHTED, linewidth=1.4, label="guide, reweighted"))
-    return keys
 
 
 def _short(label: str) -> str:

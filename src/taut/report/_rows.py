@@ -92,7 +92,7 @@ def _shown(cap: int) -> int:
 def _site(content: Content, name: str, cap: int | None, weights: Weights | None) -> list[Row | Gap]:
     site = content.sites[name]
     if cap is None or site.size <= cap:
-        indices, left = np.arange(site.size), 0
+        indices, head, left = np.arange(site.size), site.size, 0
     else:
         tail = _shown(cap) * 3 // 8
         head = _shown(cap) - tail
@@ -108,7 +108,7 @@ def _site(content: Content, name: str, cap: int | None, weights: Weights | None)
         for i, v, p in zip(indices, values, places, strict=True)
     ]
     if left:
-        out.insert(len(indices) - tail, Gap(left, name, site.kind))
+        out.insert(head, Gap(left, name, site.kind))
     return out
 
 

@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         installation, 130 interrupted.
 
     Example:
-        >>> main(["fit", "examples/eight_schools.py:schools", "--data", "examples/data/eight_schools.json"])
+        >>> main(["--version"])
+        taut ...
         0
     """
     try:

@@ -51,7 +51,7 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, Value]:
             pyarrow), ``data-type`` (an entry is not numeric, has a missing cell, or is ragged: named, with its row).
 
     Example:
-        >>> read_table("eight_schools.json")["sigma"]
+        >>> read_table("examples/data/eight_schools.json")["sigma"]
         array([15, 10, 16, 11,  9, 11, 10, 18])
     """
     name = str(path)

@@ -63,9 +63,12 @@ def compare(draws: Mapping[str, np.ndarray], reference: Reference, support: Mapp
     names = [reference.names[i] for i in kept]
     told = Moments(*(field[kept] for field in reference.moments))
     natural = _scale(names, moments(found[:, kept]), told)
-    there = unconstrain(reference.names, reference.draws, support)[:, kept]
-    here = unconstrain(reference.names, found, support)[:, kept]
-    return Comparison(natural, _scale(names, moments(here), moments(there)))
+    there = moments(unconstrain(reference.names, reference.draws, support)[:, kept])
+    here = moments(unconstrain(reference.names, found, support)[:, kept])
+    # Where both scales are one, what the reference tells from all its draws is surer than the draws that are kept.
+    same = np.array([support.get(_base(name), "real") == "real" for name in names])
+    there = Moments(*(np.where(same, sure, noisy) for sure, noisy in zip(told, there, strict=True)))
+    return Comparison(natural, _scale(names, here, there))
 
 
 def columns(draws: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:

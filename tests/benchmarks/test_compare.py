@@ -66,6 +66,13 @@ def test_noise_of_the_reference_is_forgiven_and_nan_is_not(draws: np.ndarray) ->
     assert "s" in compare(broken, reference(draws), {"s": "positive"}).beyond
 
 
+def test_real_scalars_are_compared_with_the_told_moments_on_both_scales(draws: np.ndarray) -> None:
+    told = Reference(NAMES, moments(draws), draws[:50])
+    found = compare(sites(draws), told, {"s": "positive"})
+    assert found.natural.mean_error < 1e-10
+    assert found.unconstrained.mean_at == "s" and found.unconstrained.mean_error > 0.01
+
+
 def test_the_last_entry_of_a_simplex_is_left_out() -> None:
     p = np.random.default_rng(2).beta(3, 4, size=5000)
     simplex = np.stack([p, 1 - p], axis=1)

@@ -81,14 +81,14 @@ def covariance(raw: Values, p: Values, diagonal: float) -> np.ndarray:
 
 
 def gp_prior(p: Values) -> float:
-    return stats.gamma.logpdf(p["rho"], 25, scale=1 / 4) + half_normal(p["alpha"], 2)
+    return float(stats.gamma.logpdf(p["rho"], 25, scale=1 / 4)) + half_normal(p["alpha"], 2)
 
 
 def gp_regr(raw: Values, p: Values) -> float:
     k = covariance(raw, p, p["sigma"])  # a variance
     quadratic = raw["y"] @ np.linalg.solve(k, raw["y"])
     likelihood = -0.5 * (quadratic + np.linalg.slogdet(2 * np.pi * k)[1])
-    return gp_prior(p) + half_normal(p["sigma"], 1) + likelihood
+    return float(gp_prior(p) + half_normal(p["sigma"], 1) + likelihood)
 
 
 def gp_pois_regr(raw: Values, p: Values) -> float:

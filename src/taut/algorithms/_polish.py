@@ -11,6 +11,8 @@ from taut.algorithms._starts import Evaluate, triangular
 STEP_LENGTHS = np.array([1.0, 2.0, 4.0, 0.5, 0.25, 0.1, 0.03, 0.01])
 _GROWTH = 1e-6  # smallest curvature, in the local frame, that a step and a frame may divide by
 _FLAT = 1e-5  # below this curvature, after growing the frame, a direction is called flat
+_LOOKS = 4  # at directions that seem flat, each with a frame a thousand times longer
+_ROUNDING = 1e3 * np.finfo(float).eps
 
 
 class Polished(NamedTuple):
@@ -63,6 +65,17 @@ def _hessian(
     return 0.5 * (change + change.T), todo, used
 
 
+def _rounding(h: np.ndarray, frame: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    r"""Curvature that rounding alone can show along each eigenvector ``b``: :math:`10^3\epsilon\sum_i \Lambda_{ii} b_i^2`.
+
+    ``Lambda_ii`` is the conditional precision of coordinate i: a gradient that should cancel along ``b`` is a sum of
+    terms ``Lambda_ii b_i``. Independent of the units of the coordinates.
+    """
+    inverse = np.linalg.inv(frame)
+    precision = np.einsum("ki,kl,li->i", inverse, h, inverse, optimize=True)
+    return _ROUNDING * (np.abs(precision) @ (frame @ vectors) ** 2)
+
+
 def polish(
     evaluate: Evaluate,
     start: np.ndarray,
@@ -111,21 +124,28 @@ def polish(
     log_p, grad = evaluate(x[None])
     value, g = float(log_p[0]), np.array(grad[0, :d])
     gradients, steps = 1, 0
-    stuck = False
+    stuck, looks = False, 0
     while True:
         h, unknown, used = _hessian(evaluate, x, frame, difference)
         gradients += used
         eigenvalue, v = np.linalg.eigh(h)
         c = v.T @ (frame.T @ g)
         size = np.maximum(np.abs(eigenvalue), _GROWTH)
+        flat = np.abs(eigenvalue) < _FLAT
+        lost = np.zeros(d, dtype=bool)
+        if np.abs(eigenvalue).min() < 0.1:
+            noise = _rounding(h, frame, v)
+            lost = (np.abs(eigenvalue) < noise) & (noise > _GROWTH)
+            flat |= lost
+            size[lost] = 1.0  # no telling how long: leave it
         newton = c / size
         decrement = 0.5 * float(c @ newton)
         direction = frame @ (v @ newton)
-        flat = np.abs(eigenvalue) < _FLAT
         frame = frame @ (v / np.sqrt(size))
         small = decrement < tolerance
         # A curvature under the floor may be a frame still too short: grow it and look again.
-        if (small and not flat.any()) or steps >= max_steps or stuck:
+        looks = looks + 1 if small and flat.any() else 0
+        if (small and (not flat.any() or lost.any() or looks > _LOOKS)) or steps >= max_steps or stuck:
             break
         steps += 1
         if small:

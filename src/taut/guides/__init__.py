@@ -2,5 +2,6 @@
 
 from taut.guides._gaussian import Delta, FullRank, MeanField
 from taut.guides._guide import Flat, Guide, Point
+from taut.guides._mixture import GaussianMixture
 
-__all__ = ["Delta", "Flat", "FullRank", "Guide", "MeanField", "Point"]
+__all__ = ["Delta", "Flat", "FullRank", "GaussianMixture", "Guide", "MeanField", "Point"]

@@ -49,7 +49,7 @@ class MeanField(Guide):
         """See `Guide`."""
         noise = jax.random.normal(key, params["loc"].shape, params["loc"].dtype)
         z = params["loc"] + jnp.exp(params["log_scale"]) * noise
-        return _flat(program, self.centredness, z), _standard(noise) - jnp.sum(params["log_scale"])
+        return flat(program, self.centredness, z), _standard(noise) - jnp.sum(params["log_scale"])
 
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
         """See `Guide`."""
@@ -63,7 +63,7 @@ class MeanField(Guide):
         noise = antithetic_normal(rows, problem.dim, rng)
         log_scale = np.asarray(params["log_scale"], float)
         z = np.asarray(params["loc"], float) + noise * np.exp(log_scale)
-        return _flat(problem.program, self.centredness, z, np), _standard(noise, np) - log_scale.sum()
+        return flat(problem.program, self.centredness, z, np), _standard(noise, np) - log_scale.sum()
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`."""
@@ -104,7 +104,7 @@ class FullRank(Guide):
         """See `Guide`."""
         noise = jax.random.normal(key, params["loc"].shape, params["loc"].dtype)
         z = params["loc"] + _factor(params) @ noise
-        return _flat(program, self.centredness, z), _standard(noise) - jnp.sum(params["log_diagonal"])
+        return flat(program, self.centredness, z), _standard(noise) - jnp.sum(params["log_diagonal"])
 
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
         """See `Guide`."""
@@ -119,7 +119,7 @@ class FullRank(Guide):
         noise = antithetic_normal(rows, problem.dim, rng)
         z = np.asarray(params["loc"], float) + noise @ self.factor(params).T
         log_q = _standard(noise, np) - np.asarray(params["log_diagonal"], float).sum()
-        return _flat(problem.program, self.centredness, z, np), log_q
+        return flat(problem.program, self.centredness, z, np), log_q
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`."""
@@ -146,7 +146,7 @@ class Delta(Guide):
         self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
     ) -> tuple[Flat, Any]:
         """See `Guide`."""
-        return _flat(program, self.centredness, params["loc"]), jnp.zeros((), params["loc"].dtype)
+        return flat(program, self.centredness, params["loc"]), jnp.zeros((), params["loc"].dtype)
 
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
         """See `Guide`."""
@@ -157,7 +157,7 @@ class Delta(Guide):
     ) -> tuple[Flat, np.ndarray]:
         """See `Guide`."""
         z = np.repeat(np.asarray(params["loc"], float)[None], rows, axis=0)
-        return _flat(problem.program, self.centredness, z, np), np.zeros(rows)
+        return flat(problem.program, self.centredness, z, np), np.zeros(rows)
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`."""
@@ -172,7 +172,7 @@ def _standard(noise: Any, backend: Any = jnp) -> Any:
     return -0.5 * backend.sum(noise**2, axis=-1) - 0.5 * noise.shape[-1] * _LOG_2PI
 
 
-def _flat(program: Program, centredness: float | tuple[float, ...], z: Any, backend: Any = jnp) -> Flat:
+def flat(program: Program, centredness: float | tuple[float, ...], z: Any, backend: Any = jnp) -> Flat:
     if isinstance(centredness, tuple):
         return Flat(z, backend.asarray(centredness, z.dtype))
     return Flat(z, backend.where(program.hierarchical, backend.asarray(centredness, z.dtype), 1.0))

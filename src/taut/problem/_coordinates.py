@@ -85,6 +85,7 @@ class Coordinates(Handler):
         self.params: dict[str, Param] = {}
         self.inits: dict[str, Any] = {}
         self.scales: dict[str, Any] = {}
+        self.locations: dict[str, Any] = {}
         self.constraints: dict[str, Any] = {}
         self.densities: dict[str, Any] = {}
         self.plain: dict[str, Any] = {}
@@ -117,6 +118,7 @@ class Coordinates(Handler):
             "param": {n: s.value for n, s in sites.items() if s.kind == "param"},
             "init": self.inits,
             "scale": self.scales,
+            "location": self.locations,
             "observed": {n: s.value for n, s in observed.items()},
             "mask": {n: s.mask for n, s in observed.items() if s.mask is not None},
         }
@@ -158,6 +160,7 @@ class Coordinates(Handler):
             value = form.value(u, centredness)
             density = jnp.sum(form.log_density(u, centredness))
             self.scales[site.name] = form.scale
+            self.locations[site.name] = form.loc
         else:
             assert transform is not None
             value = transform(u)

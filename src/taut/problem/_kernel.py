@@ -72,10 +72,7 @@ def _outputs(program: Program, groups: tuple[str, ...], points: Any, centredness
     _compilations.count = compilations() + 1
 
     def one(z: Any) -> Any:
-        merged: dict[str, Any] = {}
-        for group in program.evaluate(list(groups), fill(program, z, centredness), inputs, consts):
-            merged.update(group)
-        return merged
+        return program.evaluate(list(groups), fill(program, z, centredness), inputs, consts)
 
     return jax.vmap(one)(points)
 
@@ -127,17 +124,30 @@ class Kernel:
             gradients[start:stop] = np.asarray(gradient)[: stop - start]
         return values, gradients
 
-    def outputs(self, groups: tuple[str, ...], points: np.ndarray, centredness: np.ndarray) -> dict[str, np.ndarray]:
-        """Named outputs of the program at each row: ``("value",)`` for latents and deterministics, ``("density",)`` for
-        the log joint by site, ``("param",)``."""
+    def outputs(
+        self, groups: tuple[str, ...], points: np.ndarray, centredness: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], ...]:
+        """Groups of named outputs of the program at each row.
+
+        Args:
+            groups: ``"value"`` for latents and deterministics, ``"param"``, ``"density"`` for the log joint by site,
+                ``"scale"`` and ``"location"`` of hierarchies.
+            points: ``float[n, dim]``.
+            centredness: ``float[dim]``.
+
+        Returns:
+            For each group a mapping from names to ``(n, *shape)``.
+        """
         parts = [
-            {
-                name: np.asarray(v)[: stop - start]
-                for name, v in self._call(_outputs, (self.program, groups), block, centredness).items()
-            }
+            [
+                {name: np.asarray(v)[: stop - start] for name, v in group.items()}
+                for group in self._call(_outputs, (self.program, groups), block, centredness)
+            ]
             for start, stop, block in _blocks(points, BLOCKS[1:])
         ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return tuple(
+            {name: np.concatenate([part[g][name] for part in parts]) for name in parts[0][g]} for g in range(len(groups))
+        )
 
     def constants(self, groups: tuple[str, ...]) -> list[dict[str, np.ndarray]]:
         """Outputs that depend on no coordinate, evaluated once: initial values, observed values, masks."""

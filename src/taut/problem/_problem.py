@@ -18,6 +18,10 @@ from taut.problem._preflight import check_data, check_structure
 from taut.problem._program import Program, trace_program
 
 
+# What is read off draws, always together, so that it is compiled once.
+READ_OUT = ("value", "param", "scale", "location")
+
+
 class Problem:
     r"""A model and its data: named latents, their layout on the real line, and $\log p(x, z)$.
 
@@ -138,7 +142,26 @@ class Problem:
             Latents, deterministic sites and parameters by name, ``(n, *shape)``.
         """
         lam = self.centredness() if centredness is None else centredness
-        return self._kernel.outputs(("value", "param"), np.atleast_2d(points), lam)
+        values, params, *_ = self._kernel.outputs(READ_OUT, np.atleast_2d(points), lam)
+        return values | params
+
+    def hierarchies(self, points: np.ndarray, centredness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Location and log scale of every coordinate's prior, where it is a location-scale family; 0 elsewhere.
+
+        Args:
+            points: ``float[n, dim + num_params]``.
+            centredness: the coordinates that they are in.
+
+        Returns:
+            Two arrays ``float64[n, dim + num_params]``.
+        """
+        _, _, scales, locations = self._kernel.outputs(READ_OUT, points, centredness)
+        location, log_scale = np.zeros(points.shape), np.zeros(points.shape)
+        for name, scale in scales.items():
+            part = self.layout[name]
+            log_scale[:, part] = np.log(scale).reshape(len(points), -1)
+            location[:, part] = locations[name].reshape(len(points), -1)
+        return location, log_scale
 
     def predict(
         self,

@@ -1,0 +1,114 @@
+r"""A mixture of full-rank Gaussians: what several modes of comparable mass need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from taut._keys import generator
+from taut.guides._antithetic import antithetic_normal
+from taut.guides._gaussian import FullRank, flat
+from taut.guides._guide import Flat, Guide
+from taut.problem import Problem, Program
+
+
+@dataclass(frozen=True)
+class GaussianMixture(Guide):
+    r"""$q(z) = \sum_k w_k \, \mathcal N(z; m_k, C_k C_k^\top)$ on the real line.
+
+    Parameters: ``log_weight`` ``float[K]`` (normalised by softmax), ``loc`` ``float[K, D]``, ``log_diagonal``
+    ``float[K, D]``, ``lower`` ``float[K, D, D]``.
+
+    Args:
+        components: number of components $K$.
+        centredness: 1 is the model as written, 0 non-centres hierarchical latents; a tuple sets each coordinate.
+    """
+
+    components: int
+    centredness: float | tuple[float, ...] = 1.0
+
+    def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
+        """Narrow normals scattered around the origin."""
+        loc = generator(key).uniform(-1.0, 1.0, (self.components, problem.dim))
+        return self.from_moments(np.ones(self.components), loc, np.stack([0.1 * np.eye(problem.dim)] * self.components))
+
+    @staticmethod
+    def from_moments(weights: np.ndarray, means: np.ndarray, factors: np.ndarray) -> dict[str, Any]:
+        """Parameters from weights ``[K]``, means ``[K, D]`` and lower-triangular factors ``[K, D, D]``."""
+        parts = [FullRank.from_moments(m, c) for m, c in zip(means, factors, strict=True)]
+        stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        return {"log_weight": np.log(weights / weights.sum()), **stacked}
+
+    def sample_and_log_prob(
+        self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
+    ) -> tuple[Flat, Any]:
+        """See `Guide`; the component is drawn, so the draw is not differentiable in the weights."""
+        which, noise = jax.random.split(key)
+        k = jax.random.categorical(which, params["log_weight"])
+        factor = jnp.tril(params["lower"][k], -1) + jnp.diag(jnp.exp(params["log_diagonal"][k]))
+        z = params["loc"][k] + factor @ jax.random.normal(noise, params["loc"].shape[1:], params["loc"].dtype)
+        point = flat(program, self.centredness, z)
+        return point, self.log_prob(program, params, point)
+
+    def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
+        """See `Guide`."""
+
+        def one(loc: Any, log_diagonal: Any, lower: Any) -> Any:
+            part = {"loc": loc, "log_diagonal": log_diagonal, "lower": lower}
+            return FullRank(self.centredness).log_prob(program, part, point)
+
+        terms = jax.vmap(one)(params["loc"], params["log_diagonal"], params["lower"])
+        return jax.nn.logsumexp(jax.nn.log_softmax(params["log_weight"]) + terms)
+
+    def draws(
+        self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
+    ) -> tuple[Flat, np.ndarray]:
+        """See `Guide`; the components get ``rows`` in proportion to their weights, rounded at random."""
+        weights = np.exp(np.asarray(params["log_weight"], float))
+        edges = np.concatenate([[0.0], np.cumsum(weights / weights.sum()) * rows])
+        edges[-1] = rows
+        counts = np.diff(np.ceil(edges - rng.uniform()).clip(0)).astype(int)
+        parts = [{name: params[name][k] for name in ("loc", "log_diagonal", "lower")} for k in range(self.components)]
+        z = np.concatenate(
+            [
+                part["loc"] + antithetic_normal(count, problem.dim, rng) @ FullRank.factor(part).T
+                for part, count in zip(parts, counts, strict=True)
+                if count
+            ]
+        )
+        rng.shuffle(z)
+        terms = np.stack([_log_normal(z, part["loc"], FullRank.factor(part)) for part in parts])
+        terms += np.log(weights / weights.sum())[:, None]
+        top = terms.max(axis=0)
+        return flat(problem.program, self.centredness, z, np), top + np.log(np.exp(terms - top).sum(axis=0))
+
+    def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """See `Guide`; arrays have a leading axis over components."""
+        found: dict[str, dict[str, Any]] = {}
+        for name, latent in problem.latents.items():
+            part = problem.layout[name]
+            factors = [
+                FullRank.factor({n: params[n][k] for n in ("log_diagonal", "lower")}) for k in range(self.components)
+            ]
+            shape = (self.components, *latent.coordinate_shape)
+            found[name] = {
+                "weight": np.exp(np.asarray(params["log_weight"])),
+                "loc": np.asarray(params["loc"])[:, part].reshape(shape),
+                "scale": np.stack([np.linalg.norm(c, axis=1)[part] for c in factors]).reshape(shape),
+                "transform": latent.transform,
+            }
+        return found
+
+
+def _log_normal(z: np.ndarray, loc: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    noise = solve_triangular(factor, (z - loc).T, lower=True)
+    return (
+        -0.5 * np.sum(noise**2, axis=0) - np.log(np.diag(factor)).sum() - 0.5 * len(loc) * math.log(2 * math.pi)
+    )

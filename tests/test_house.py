@@ -12,6 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import taut
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK_TEXT = (ROOT / "requirements.lock").read_text(encoding="utf-8")
@@ -53,6 +55,10 @@ def test_pre_commit_runs_the_locked_ruff():
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     locked = next(str(pin.specifier) for pin in LOCK if pin.name == "ruff").removeprefix("==")
     assert re.search(rf"ruff-pre-commit\n\s+rev: v{re.escape(locked)}\n", hooks)
+
+
+def test_taut_knows_its_version():
+    assert taut.__version__ == PROJECT["version"]
 
 
 def test_the_pythons_are_the_same_everywhere():

@@ -64,7 +64,7 @@ if [ -n "${PYTHON:-}" ] || ! built; then
 fi
 
 # taut itself, anew when its metadata change. The build backend is in the lock, so this needs no network.
-project=$(grep -h '^__version__' src/taut/__init__.py | cat pyproject.toml - | cksum)
+project=$(cksum < pyproject.toml)
 if [ "$(cat .venv/taut.project 2>/dev/null)" != "$project" ]; then
     .venv/bin/python -m pip install -qq --no-deps --no-build-isolation --no-index --editable . || failed
     echo "$project" > .venv/taut.project

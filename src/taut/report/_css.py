@@ -39,8 +39,7 @@ p {{ margin: .35rem 0; max-width: 48rem; }}
 .verdict .advice {{ margin-top: .6rem; }}
 .good {{ --tone: var(--good); }} .fair {{ --tone: var(--fair); }}
 .poor {{ --tone: var(--poor); }} .open {{ --tone: var(--open); }}
-.figures {{ display: flex; flex-wrap: wrap; gap: .9rem 2.2rem; margin: 1.3rem 0 0; }}
-.figures div {{ min-width: 4.5rem; }}
+.figures {{ display: flex; flex-wrap: wrap; gap: .9rem 1.9rem; margin: 1.3rem 0 0; }}
 .figures dt {{ color: var(--muted); font-size: .8rem; }}
 .figures dd {{ margin: 0; font-size: 1.05rem; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .scroll {{ overflow-x: auto; }}
@@ -74,6 +73,7 @@ NOTEBOOK = """
 .taut-fit { line-height: 1.45; }
 .taut-fit .verdict { padding: .5em .9em; border-left: 4px solid var(--tone); background: rgba(128, 128, 128, .08); }
 .taut-fit .level { font-weight: 700; color: var(--tone); }
+.taut-fit .level span { padding-right: .5em; }
 .taut-fit .good { --tone: #3a9a62; } .taut-fit .fair { --tone: #b98412; }
 .taut-fit .poor { --tone: #d8524a; } .taut-fit .open { --tone: #808891; }
 .taut-fit ul { margin: .2em 0; padding-left: 1.4em; } .taut-fit p { margin: .2em 0; }

@@ -44,7 +44,8 @@ def verdict(content: Content) -> str:
 
 def numbers(content: Content) -> str:
     """The figures: name above value."""
-    return pairs({n: _digits.estimate(*figure) for n, figure in content.numbers.items()}, "figures", wrap=True)
+    shown = {n: _minus(_digits.estimate(*figure)) for n, figure in content.numbers.items()}
+    return pairs(shown, "figures", wrap=True)
 
 
 def pairs(entries: Mapping[str, str], style: str, wrap: bool = False) -> str:
@@ -69,11 +70,10 @@ def sites(content: Content, found: Listing, width: int, full: bool) -> str:
     if not listed:
         return '<p class="muted">no sites</p>'
     columns = [_padded([r.cells[c] for r in listed]) for c in range(len(_table.COLUMNS))]
-    headers = list(_table.COLUMNS)
+    headers: list[str] = list(_table.COLUMNS)
     if full and (extra := _comparison(content, listed)):
         headers += COMPARED
         columns += extra
-    columns = [[escape(cell) for cell in column] for column in columns]
     if full and (bars := _bars(listed)):
         headers.append("5 to 95%, median")
         columns.append(bars)
@@ -98,6 +98,11 @@ def sites(content: Content, found: Listing, width: int, full: bool) -> str:
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(out)}</tbody></table>"
 
 
+def _minus(figure: str) -> str:
+    """A figure with a true minus sign, as wide as the plus."""
+    return "−" + figure[1:] if figure.startswith("-") else figure
+
+
 def _elements(listed: list[Row], *names: str) -> list[Row]:
     return [r for r in listed if r.site in names]
 
@@ -117,7 +122,7 @@ def _padded(cells: list[str]) -> list[str]:
         pad = (
             "" if cell not in plain or own == most else (_POINT_SPACE if own == 0 else "") + _DIGIT_SPACE * (most - own)
         )
-        out.append((cell if cell != _digits.POINT else "–").replace("-", "−" if cell in plain else "-") + pad)
+        out.append(("–" if cell == _digits.POINT else _minus(cell)) + pad)
     return out
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Each role has one colour; in the page it becomes a CSS variable, so that figures follow the reader's scheme.
 INK, MUTED, RULE, PAPER = "#1f2429", "#68717c", "#cfd5dc", "#fefefe"
 GUIDE, WEIGHTED = "#4f7cac", "#b5521b"
+FULL = 9.0  # inches across the page
 ROLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", GUIDE: "guide", WEIGHTED: "weighted"}
 
 
@@ -30,7 +31,9 @@ def figure(width: float, height: float) -> Figure:
             expected="matplotlib, for pictures and the HTML page",
             remedy="pip install matplotlib",
         ) from error
-    return Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    fig = Figure(figsize=(width, height), facecolor="none")
+    fig.set_layout_engine("constrained", w_pad=0.02, h_pad=0.04, wspace=0.03)
+    return fig
 
 
 def panels(count: int, columns: int, width: float, height: float, extra: float = 0.3) -> tuple[Figure, list[Axes]]:
@@ -51,10 +54,35 @@ def plain(ax: Axes) -> Axes:
         spine.set_linewidth(0.8)
     ax.tick_params(colors=MUTED, labelsize=7.5, length=2.5, width=0.8, color=RULE, which="both", pad=2)
     ax.tick_params(which="minor", length=0)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.get_offset_text().set_color(MUTED)
-        axis.get_offset_text().set_fontsize(7.5)
+    ticks(ax)
     return ax
+
+
+def ticks(ax: Axes, x: int = 4, y: int = 4) -> None:
+    """At most so many round ticks, each with its whole value: no offset to add or multiply."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    for axis, most in ((ax.xaxis, x), (ax.yaxis, y)):
+        axis.set_major_locator(MaxNLocator(most))
+        axis.set_major_formatter(FuncFormatter(_tick))
+
+
+def log_ticks(ax: Axes) -> None:
+    """Two logarithmic axes with plain numbers: decades, or 1, 2, 5 where the axis spans less than two."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,), numticks=6))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(_tick))
+
+
+def _tick(value: float, _: int | None = None) -> str:
+    plain = f"{value:.10g}"
+    mantissa, _e, power = f"{value:.9e}".partition("e")
+    short = f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"
+    return (short if len(plain) > 5 and len(short) < len(plain) else plain).replace("-", "\u2212", int(value < 0))
 
 
 def title(ax: Axes, words: str, **style: Any) -> None:
@@ -81,11 +109,15 @@ def legend(fig: Figure, handles: list[Any], note: str = "") -> None:
         fig.supxlabel(note, x=0.005, ha="left", fontsize=8, color=MUTED, parse_math=False)
 
 
-def key(weighted: bool) -> list[Any]:
+def key(weighted: bool, dots: bool = False) -> list[Any]:
     """Handles for the two kinds of draws."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
+    if dots:
+        style: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": 0}
+        both = [Line2D([], [], color=GUIDE, label="guide", **style)]
+        return both + [Line2D([], [], color=WEIGHTED, label="guide, reweighted", **style)] if weighted else both
     guide = Patch(color=GUIDE, alpha=0.45, linewidth=0, label="guide")
     return [guide, Line2D([], [], color=WEIGHTED, linewidth=1.4, label="guide, reweighted")] if weighted else [guide]
 
@@ -110,7 +142,7 @@ def svg(fig: Figure, name: str, words: str) -> str:
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has the glyph
-        fig.savefig(buffer, format="svg", transparent=True, dpi=200, metadata=dict.fromkeys(("Date", "Creator")))
+        fig.savefig(buffer, format="svg", transparent=True, dpi=144, metadata=dict.fromkeys(("Date", "Creator")))
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
@@ -120,7 +152,9 @@ def svg(fig: Figure, name: str, words: str) -> str:
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
     text = re.sub(r"#[0-9a-f]{6}\b", lambda m: _role(m.group()), text)
-    text = re.sub(r'^<svg width="([\d.]+)pt" height="[\d.]+pt"', r'<svg style="max-width: \1pt"', text)
+    # A figure of full width fills the column; a narrower one keeps its size.
+    narrow = f' style="max-width: {fig.get_figwidth() / FULL:.0%}"' if fig.get_figwidth() < FULL else ""
+    text = re.sub(r'^<svg width="[\d.]+pt" height="[\d.]+pt"', f"<svg{narrow}", text)
     return text.replace("<svg", f'<svg role="img" aria-label="{words}"', 1)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from taut.report._content import KINDS, Content
-from taut.report._rows import label
+from taut.report._rows import SMALL, label
 from taut.report._summary import Weights
 
 
@@ -35,9 +35,10 @@ def pick(content: Content, most: int, kinds: tuple[str, ...] = ("latent", "deter
     Args:
         content: what the report shows.
         most: how many scalars to return at most.
-        kinds: kinds of site to look at, in this order.
+        kinds: kinds of site to look at, in this order; deterministic sites only if they are small.
     """
     sites = [(n, content.sites[n]) for kind in KINDS for n in content.sites if content.sites[n].kind == kind in kinds]
+    sites = [(n, s) for n, s in sites if s.kind != "deterministic" or s.size <= SMALL]
     shares = _shares([s.size for _, s in sites], [s.kind for _, s in sites], most)
     scalars: list[Scalar] = []
     flat: list[str] = []

@@ -53,7 +53,9 @@ def pairs(content: Content, most: int = 6) -> Figure:
     weights = normalise(content.log_weights)
     table = np.stack([s.draws for s in scalars])
     w = weights.values if weights is not None else np.full(table.shape[1], 1.0 / table.shape[1])
-    top = _strongest(table, w if content.covers == "reweighted" else np.full_like(w, 1.0 / len(w)), most)
+    # A handful of effective draws correlates with anything: then the guide's own correlations are the ones to show.
+    usable = content.covers == "reweighted" and weights is not None and weights.ess >= 25
+    top = _strongest(table, w if usable else np.full_like(w, 1.0 / len(w)), most)
     fig, axes = _ink.panels(len(top), 3, 3.0, 2.3)
     few = np.linspace(0, table.shape[1] - 1, min(table.shape[1], 1000)).astype(int)
     for ax, (i, j, r) in zip(axes, top, strict=True):
@@ -62,15 +64,13 @@ def pairs(content: Content, most: int = 6) -> Figure:
         if weights is not None:
             again = _resample(weights.values, 700)
             ax.scatter(table[i, again], table[j, again], color=WEIGHTED, alpha=0.4, **style)
-        for axis, line in (("x", table[i]), ("y", table[j])):
-            low, high = _range(line, weights, 0.002)
-            getattr(ax, f"set_{axis}lim")(low, high)
-            ax.locator_params(axis=axis, nbins=4)
+        ax.set_xlim(*_range(table[i], weights, 0.003))
+        ax.set_ylim(*_range(table[j], weights, 0.003))
         _ink.axis_labels(ax, _short(scalars[i].label), _short(scalars[j].label))
         _ink.title(ax, f"r = {r:.2f}")
     note = f"the {len(top)} most correlated of {len(scalars) * (len(scalars) - 1) // 2:,} pairs"
     note += f" among {len(scalars)} of {picked.total:,} latent scalars" if len(scalars) < picked.total else ""
-    _ink.legend(fig, _ink.key(weights is not None), note)
+    _ink.legend(fig, _ink.key(weights is not None, dots=True), note)
     return fig
 
 
@@ -103,12 +103,14 @@ def weights(content: Content) -> Figure:
     right.set_ylim(max(ordered[-1], ordered[0] * 1e-6) * 0.8, ordered[0] * 1.6)
     right.annotate("slope -0.7", (tail[1], ordered[0] * tail[1] ** -0.7), xytext=(4, 0), textcoords="offset points",
                    fontsize=7.5, color=MUTED, va="center", annotation_clip=True)  # fmt: skip
+    right.set_xlim(0.9, len(positive) * 1.2)
+    _ink.log_ticks(right)
     _ink.axis_labels(right, "rank", "weight / mean weight")
     words = [f"effective draws {found.ess:,.{0 if found.ess >= 10 else 1}f} of {len(relative):,}"]
     if "k-hat" in content.numbers:
         words.insert(0, f"k-hat {estimate(*content.numbers['k-hat'])}")
     _ink.title(left, ",  ".join(words))
-    _ink.title(right, f"largest weight {found.values.max():.1%} of the total")
+    _ink.title(right, f"largest weight {100 * found.values.max():.2g}% of the total")
     zero = len(relative) - len(positive)
     _ink.legend(fig, [], f"{zero:,} draws have no weight ({found.dropped:,} NaN or +inf)" if zero else "")
     return fig
@@ -127,25 +129,28 @@ def objective(content: Content) -> Figure:
         return _ink.blank("no history of the objective" if not len(elbo) else "no value of the objective is finite")
     error = np.nan_to_num(np.asarray(history.se, dtype=np.float64), nan=0.0, posinf=0.0)[kept]
     steps, elbo = steps[kept], elbo[kept]
+    window = len(elbo) // 50 if len(elbo) >= 200 else 1
+    line = _running_mean(elbo, window)
     late = np.arange(len(elbo)) >= len(elbo) // 2
     whole, end = np.ptp(elbo), np.ptp(elbo[late]) + 4 * np.median(error[late])
     zoomed = late.sum() >= 5 and whole > 4 * end
     fig, axes = _ink.panels(2 if zoomed else 1, 2, 4.5 if zoomed else 9.0, 2.5)
     for ax, part in zip(axes, (np.ones_like(late), late), strict=False):
-        x, y, e = steps[part], elbo[part], error[part]
-        ax.fill_between(x, y - 2 * e, y + 2 * e, color=GUIDE, alpha=0.2, linewidth=0)
-        ax.plot(x, y, color=GUIDE, linewidth=1.1, marker="o" if len(x) < 30 else "", markersize=2.5)
-        ax.locator_params(axis="both", nbins=5)
-        ax.ticklabel_format(useOffset=False, style="plain", axis="x")
-        ax.ticklabel_format(useOffset=False, axis="y")
+        x, y, e, smooth = steps[part], elbo[part], error[part], line[part]
+        ax.fill_between(x, smooth - 2 * e, smooth + 2 * e, color=GUIDE, alpha=0.2, linewidth=0)
+        if window > 1:
+            ax.plot(x, y, color=GUIDE, linewidth=0.5, alpha=0.4)
+        ax.plot(x, smooth, color=GUIDE, linewidth=1.4, marker="o" if len(x) < 30 else "", markersize=2.5)
+        _ink.ticks(ax, 5, 5)
         _ink.axis_labels(ax, "step")
     _ink.title(axes[0], f"{clean(history.label)}, nats")
     if zoomed:
         _ink.title(axes[1], "the last half")
     lost = int(np.count_nonzero(~kept))
-    band = "" if not error.any() else "band: plus and minus two standard errors"
+    band = "" if not error.any() else "band: plus and minus two standard errors of one evaluation"
+    mean = f"line: running mean of {window} values" if window > 1 else ""
     gone = f"{lost:,} of {len(kept):,} values are not finite and left out" if lost else ""
-    _ink.legend(fig, [], "; ".join(filter(None, (band, gone))))
+    _ink.legend(fig, [], "; ".join(filter(None, (mean, band, gone))))
     return fig
 
 
@@ -156,7 +161,7 @@ def forest(content: Content, most: int = 400) -> Figure | None:
         content: what to show.
         most: elements drawn per site at most; the figure says what it leaves out. At most four sites are drawn.
     """
-    long = [n for n, s in content.sites.items() if s.size > WHOLE and s.kind != "param"]
+    long = [n for n, s in content.sites.items() if s.size > WHOLE and s.kind != "param" and np.ptp(s.values) > 0]
     if not long:
         return None
     found = normalise(content.log_weights) if content.covers == "reweighted" else None
@@ -173,7 +178,6 @@ def forest(content: Content, most: int = 400) -> Figure | None:
         ax.vlines(x, low, high, color=colour, linewidth=dot / 3, alpha=0.75)
         ax.plot(x, middle, "o", color=colour, markersize=dot)
         ax.set_xlim(-1, shown)
-        ax.locator_params(axis="y", nbins=4)
         shape = " x ".join(map(str, site.shape))
         left = f", the first {shown:,} drawn" if shown < site.size else ""
         _ink.title(ax, f"{_short(clean(name))}  ({shape}){left}")
@@ -193,7 +197,7 @@ def _marginal(ax: Axes, scalar: Scalar, found: Weights | None, covers: str) -> N
     if w is not None:
         height = np.histogram(scalar.draws, edges, weights=w)[0]
         ax.stairs(height, edges, color=WEIGHTED, linewidth=1.0, baseline=None)
-        top = max(top, height.max())
+        top = max(top, min(height.max(), 2.5 * top))  # one heavy draw must not flatten the guide
     of_table = w if covers == "reweighted" else None
     five, half, ninety_five = figures(scalar.draws[:, None], of_table)[0, 2:]
     colour = GUIDE if of_table is None else WEIGHTED
@@ -203,7 +207,6 @@ def _marginal(ax: Axes, scalar: Scalar, found: Weights | None, covers: str) -> N
     ax.set_xlim(low, high)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
-    ax.locator_params(axis="x", nbins=4)
     _ink.title(ax, _short(scalar.label))
 
 
@@ -214,6 +217,14 @@ def _range(draws: np.ndarray, found: Weights | None, tail: float) -> tuple[float
         ends.append(figures(draws[:, None], w, (tail, 1 - tail))[0, 2:])
     low, high = min(e[0] for e in ends), max(e[1] for e in ends)
     return (low, high) if high > low else (draws.min(), draws.max())
+
+
+def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean over the ``window`` values around each, fewer at the ends: as many on the left as on the right."""
+    half = np.minimum(np.minimum(np.arange(len(values)), np.arange(len(values))[::-1]), window // 2)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    return (total[at + half + 1] - total[at - half]) / (2 * half + 1)
 
 
 def _strongest(table: np.ndarray, w: np.ndarray, most: int) -> list[tuple[int, int, float]]:

@@ -2,10 +2,12 @@
 
 from taut.problem._coordinates import Latent, Param
 from taut.problem._data import split
-from taut.problem._kernel import Kernel, compilations, log_joint
+from taut.problem._digest import digest
+from taut.problem._kernel import Kernel, compilations, count_compilation, log_joint
 from taut.problem._predictive import predictive
 from taut.problem._problem import Problem
 from taut.problem._program import Program, trace_program
+from taut.problem._user_code import user_errors
 
 __all__ = [
     "Kernel",
@@ -14,8 +16,11 @@ __all__ = [
     "Problem",
     "Program",
     "compilations",
+    "count_compilation",
+    "digest",
     "log_joint",
     "predictive",
     "split",
     "trace_program",
+    "user_errors",
 ]

@@ -35,6 +35,7 @@ class Latent:
         hierarchical: that scale depends on other latents.
         family: name of its distribution.
         source: the user's line.
+        event_dim: how many trailing dimensions belong to one draw; those before are batch dimensions.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Latent:
     hierarchical: bool
     family: str
     source: str
+    event_dim: int = 0
 
     @property
     def size(self) -> int:
@@ -89,6 +91,8 @@ class Coordinates(Handler):
         self.constraints: dict[str, Any] = {}
         self.densities: dict[str, Any] = {}
         self.plain: dict[str, Any] = {}
+        self.supports: dict[str, Any] = {}
+        self.inside: dict[str, Any] = {}
 
     def before(self, site: Site) -> Site:
         """Move a latent or a parameter to its coordinate."""
@@ -121,6 +125,9 @@ class Coordinates(Handler):
             "location": self.locations,
             "observed": {n: s.value for n, s in observed.items()},
             "mask": {n: s.mask for n, s in observed.items() if s.mask is not None},
+            # Rows of subsampled plates, so that a guide can stand at the model's rows.
+            "rows": {n: s.value for n, s in sites.items() if s.kind == "plate" and isinstance(s.value, jax.core.Tracer)},
+            "inside": self.inside,
         }
 
     def _latent(self, site: Site) -> Site:
@@ -180,7 +187,11 @@ class Coordinates(Handler):
             hierarchical=False,
             family=_family(fn),
             source=site.source,
+            event_dim=fn.event_dim,
         )
+        self.supports[site.name] = fn.support
+        # Whether a value from elsewhere (a guide's draw) lies in the support, which may depend on other latents.
+        self.inside[site.name] = jnp.all(dist.contains(fn.support, value))
         self.densities[site.name] = density
         self.plain[site.name] = jnp.sum(log_density(replace(site, value=value)))
         return replace(site, value=value, log_density=density)

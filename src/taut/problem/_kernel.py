@@ -26,6 +26,11 @@ def compilations() -> int:
     return getattr(_compilations, "count", 0)
 
 
+def count_compilation() -> None:
+    """Say that a function is being compiled; the first statement of every jitted function, which runs only then."""
+    _compilations.count = compilations() + 1
+
+
 def fill(program: Program, flat: Any, centredness: Any) -> dict[str, Any]:
     """The holes of a program at a flat point.
 
@@ -57,7 +62,7 @@ def log_joint(program: Program, flat: Any, centredness: Any, inputs: Any, consts
 
 @partial(jax.jit, static_argnums=0)
 def _densities(program: Program, points: Any, centredness: Any, inputs: Any, consts: Any) -> Any:
-    _compilations.count = compilations() + 1
+    count_compilation()
 
     def one(z: Any) -> Any:
         return log_joint(program, z, centredness, inputs, consts)
@@ -69,7 +74,7 @@ def _densities(program: Program, points: Any, centredness: Any, inputs: Any, con
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _outputs(program: Program, groups: tuple[str, ...], points: Any, centredness: Any, inputs: Any, consts: Any) -> Any:
-    _compilations.count = compilations() + 1
+    count_compilation()
 
     def one(z: Any) -> Any:
         return program.evaluate(list(groups), fill(program, z, centredness), inputs, consts)

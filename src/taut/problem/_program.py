@@ -39,6 +39,7 @@ class Program:
         digest: identifies the equations.
         shapes: shape of every site's value.
         constraints: supports of observed sites, where they are known before the fit.
+        supports: supports of latents, where they are known before the fit.
         reach: for each output, the holes and the data entries (``"data:y"``) that it depends on.
     """
 
@@ -50,6 +51,7 @@ class Program:
     digest: str
     shapes: dict[str, tuple[int, ...]]
     constraints: dict[str, Any]
+    supports: dict[str, Any]
     reach: dict[str, dict[str, frozenset[str]]]
 
     @cached_property
@@ -174,6 +176,7 @@ def trace_program(
         digest=digest(closed, [order, [replace(v, source="") for v in (*latents.values(), *coordinates.params.values())]]),
         shapes={name: tuple(np.shape(site.value)) for name, site in record.items()},
         constraints={name: c for name, c in coordinates.constraints.items() if not _traced(c)},
+        supports={name: c for name, c in coordinates.supports.items() if not _traced(c)},
         reach=reach,
     )
     return program, leaves

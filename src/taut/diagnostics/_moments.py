@@ -26,8 +26,8 @@ class Comparison:
         log_sd_ratio: log(sd of q / reweighted sd): negative where q is too narrow.
         log_sd_ratio_se: its Monte Carlo standard error.
         mean_se: standard error of the reweighted mean itself, over the reweighted sd.
-        mean_spread: largest minus smallest of the batches' reweighted means, over the reweighted sd (0 for one batch).
-        log_sd_spread: largest minus smallest of the batches' log reweighted sds (0 for one batch).
+        mean_spread: range over the batches of the shift, each batch against its own plain mean (0 for one batch).
+        log_sd_spread: range over the batches of the log sd ratio (0 for one batch).
     """
 
     names: tuple[str, ...]
@@ -178,7 +178,7 @@ def cov(first: ArrayLike, second: ArrayLike, log_weights: ArrayLike | None = Non
     a = a - np.tensordot(w, a, axes=1)
     b = b - np.tensordot(w, b, axes=1)
     pairs = (w[:, None] * a.reshape(len(a), -1)).T @ b.reshape(len(b), -1)
-    return pairs.reshape(*a.shape[1:], *b.shape[1:])
+    return pairs.reshape(a.shape[1:] + b.shape[1:])
 
 
 def compare(draws: Mapping[str, ArrayLike], log_weights: ArrayLike) -> Comparison:
@@ -253,16 +253,18 @@ def compare(draws: Mapping[str, ArrayLike], log_weights: ArrayLike) -> Compariso
 
 
 def _between(y: Floats, y2: Floats, u: Floats, s: Floats) -> tuple[Floats, Floats]:
-    """Range over the batches of reweighted means (in reweighted sds) and of log reweighted sds."""
+    """Range over the batches of what reweighting does to a mean (in reweighted sds) and to a log sd."""
     batches, size = u.shape
     if batches == 1:
         return np.zeros(y.shape[1]), np.zeros(y.shape[1])
     total = u.sum(axis=1)
     w = (u / np.where(total > 0.0, total, np.nan)[:, None])[:, None, :]
-    means = (w @ y.reshape(batches, size, -1))[:, 0]
-    var = (w @ y2.reshape(batches, size, -1))[:, 0] - means**2
+    rows = np.concatenate([w, np.full_like(w, 1.0 / size)], axis=1)
+    first = rows @ y.reshape(batches, size, -1)
+    second = rows @ y2.reshape(batches, size, -1)
+    var = second - first * first
     log_sd = 0.5 * np.log(np.where(var > 1e-12, var, np.nan))
-    return np.ptp(means, axis=0) / s, np.ptp(log_sd, axis=0)
+    return np.ptp(first[:, 0] - first[:, 1], axis=0) / s, np.ptp(log_sd[:, 0] - log_sd[:, 1], axis=0)
 
 
 def _draws(value: ArrayLike) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -82,6 +83,18 @@ def _outputs(program: Program, groups: tuple[str, ...], points: Any, centredness
     return jax.vmap(one)(points)
 
 
+@partial(jax.jit, static_argnums=0)
+def _at_values(program: Program, values: Any, params: Any, inputs: Any, consts: Any) -> Any:
+    _compilations.count = compilations() + 1
+
+    def one(values: Any) -> Any:
+        holes = {name: params[name] for name in program.params}
+        plain, derived, learned = program.evaluate(["plain", "value", "param"], holes, inputs, consts, values=values)
+        return sum(plain.values()), derived | learned
+
+    return jax.vmap(one)(values)
+
+
 class Kernel:
     """Log densities, gradients and values of a program on its data, from the host.
 
@@ -154,19 +167,46 @@ class Kernel:
             {name: np.concatenate([part[g][name] for part in parts]) for name in parts[0][g]} for g in range(len(groups))
         )
 
+    def at_values(
+        self, values: Mapping[str, np.ndarray], params: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Log joint and derived values at latents given in the model's own space.
+
+        Args:
+            values: latents by name, ``(n, *shape)``.
+            params: unconstrained values of the model's parameters, ``float[num_params]``.
+
+        Returns:
+            ``log p(x, z)``, ``float64[n]``, and latents, deterministic sites and parameters by name.
+        """
+        rows = len(next(iter(values.values())))
+        learned, start = {}, 0
+        for param in self.program.params.values():
+            learned[param.name] = params[start : start + param.size].reshape(param.coordinate_shape)
+            start += param.size
+        densities, parts = np.empty(rows), []
+        names = list(values)
+        index = np.arange(rows, dtype=float)[:, None]
+        for begin, stop, block in _blocks(index, BLOCKS[1:]):
+            take = block[:, 0].astype(int)
+            part = {name: np.asarray(values[name])[take] for name in names}
+            density, derived = self._call(_at_values, (self.program,), part, learned)
+            densities[begin:stop] = np.asarray(density)[: stop - begin]
+            parts.append({name: np.asarray(v)[: stop - begin] for name, v in derived.items()})
+        return densities, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
     def constants(self, groups: tuple[str, ...]) -> list[dict[str, np.ndarray]]:
         """Outputs that depend on no coordinate, evaluated once: initial values, observed values, masks."""
         with scope(self.precision):
             found = self.program.evaluate(list(groups), {}, self._inputs, self._consts)
             return [{name: np.asarray(v) for name, v in group.items()} for group in found]
 
-    def _call(self, function: Any, static: tuple[Any, ...], block: np.ndarray, centredness: np.ndarray) -> Any:
+    def _call(self, function: Any, static: tuple[Any, ...], *arguments: Any) -> Any:
         before = compilations()
         dtype = np.float64 if self.precision == "float64" else np.float32
         with scope(self.precision):
-            result = function(
-                *static, block.astype(dtype, copy=False), centredness.astype(dtype), self._inputs, self._consts
-            )
+            cast = jax.tree.map(lambda a: np.asarray(a).astype(dtype, copy=False), arguments)
+            result = function(*static, *cast, self._inputs, self._consts)
         self.compilations += compilations() - before
         return result
 

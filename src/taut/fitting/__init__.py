@@ -1,0 +1,8 @@
+"""`fit`, its result, and keeping it."""
+
+from taut.fitting._fit import fit
+from taut.fitting._marginal import Marginal
+from taut.fitting._result import Fit
+from taut.fitting._store import load
+
+__all__ = ["Fit", "Marginal", "fit", "load"]

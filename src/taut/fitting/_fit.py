@@ -1,0 +1,180 @@
+"""`taut.fit`: a model and data in, a posterior and a verdict out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from taut import diagnostics
+from taut._precision import Precision
+from taut.algorithms import Algorithm, Auto, FixedDraws, Run, Solution
+from taut.fitting._result import Fit
+from taut.fitting._weigh import Weighed, one_row, weigh_solution
+from taut.guides import Delta, FullRank, Guide, MeanField
+from taut.problem import Problem
+
+DRAWS = 16_000
+
+
+def fit(
+    model: Callable[..., Any],
+    data: Mapping[str, Any] | None = None,
+    *,
+    guide: Guide | Callable[..., Any] | None = None,
+    algorithm: Algorithm | None = None,
+    key: int | jax.Array = 0,
+    draws: int = DRAWS,
+    precision: Precision | None = None,
+    progress: bool | None = None,
+) -> Fit:
+    r"""Fit a posterior and judge it.
+
+    With no further argument the guide, the algorithm and the stopping are chosen: a full-rank Gaussian on the real
+    line (a mixture when modes differ) maximising the ELBO
+
+    $$\mathcal L(q) = E_q[\log p(x, z) - \log q(z)] \le \log p(x)$$
+
+    over fixed orthogonal draws from the best of several starts. Fresh draws are then weighed,
+    $\log w = \log p - \log q$, and the verdict is made of what they say.
+
+    Args:
+        model: a function written with taut's primitives.
+        data: values by argument name; arrays, numbers, sequences.
+        guide: a family of `taut.guides`, or a guide written as a function with the primitives.
+        algorithm: one of `taut.algorithms`.
+        key: an integer or a JAX key; the same key gives the same fit.
+        draws: draws kept, and weighed for the verdict.
+        precision: ``"float64"`` (default on a CPU) or ``"float32"``.
+        progress: show a progress line; by default only in a terminal, for algorithms that take a while.
+
+    Returns:
+        A `Fit`.
+
+    Raises:
+        TautError: before the first step, for everything that can be known then.
+
+    Example:
+        >>> import taut
+        >>> from taut import dist
+        >>> def model(y):
+        ...     mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+        ...     taut.sample("y", dist.Normal(mu, 0.5), obs=y)
+        >>> fit = taut.fit(model, dict(y=10.0))
+        >>> fit.verdict.level, round(float(fit["mu"].mean), 2), round(fit.log_evidence, 4)
+        ('trusted', 8.0, -41.0305)
+    """
+    began = time.perf_counter()
+    problem = Problem(model, data, precision=precision)
+    algorithm, family = _choose(problem, guide, algorithm)
+    run = Run()
+    solution = run(algorithm, problem, family, key)
+    kernel = problem.kernel()
+    gradients = kernel.gradients
+    weighed = weigh_solution(problem, solution, draws, key)
+    weighing, verdict = _judge(problem, solution, weighed)
+    kinds, supports = _kinds(problem, weighed.values)
+    numbers = _numbers(weighing, gradients, kernel.compilations, began)
+    history = solution.history or tuple(run.history)
+    return Fit(
+        title=getattr(model, "__name__", "model"),
+        verdict=verdict,
+        status=solution.status,
+        values=one_row(weighed.values, problem.params),
+        log_weights=None if weighed.log_weights is None else weighed.log_weights.ravel(),
+        kinds=kinds,
+        supports=supports,
+        guide=type(solution.guide).__name__,
+        params={name: np.asarray(v) for name, v in solution.params.items()},
+        numbers=numbers,
+        history=np.array([[p.gradients, p.elbo, p.se] for p in history], float).reshape(-1, 3),
+        facts=_facts(problem, algorithm, solution, key),
+        problem=problem,
+    )
+
+
+def _choose(
+    problem: Problem, guide: Guide | Callable[..., Any] | None, algorithm: Algorithm | None
+) -> tuple[Algorithm, Guide]:
+    if guide is None and algorithm is None:
+        auto = Auto()
+        return auto, auto.guide(problem)
+    if guide is None:
+        assert algorithm is not None
+        family: Guide = algorithm.guide(problem) if isinstance(algorithm, Auto) else FullRank()
+        return algorithm, family
+    family = guide if isinstance(guide, Guide) else _program(guide)
+    if algorithm is not None:
+        return algorithm, family
+    return (FixedDraws() if isinstance(family, FullRank | MeanField | Delta) else _svi()), family
+
+
+def _program(function: Callable[..., Any]) -> Guide:
+    raise NotImplementedError
+
+
+def _svi() -> Algorithm:
+    raise NotImplementedError
+
+
+def _judge(
+    problem: Problem, solution: Solution, weighed: Weighed
+) -> tuple[diagnostics.Weighing | None, diagnostics.Verdict]:
+    weighing = moments = None
+    if weighed.log_weights is not None:
+        weighing = diagnostics.weigh(weighed.log_weights)
+        if np.isfinite(weighed.log_weights).any():
+            moments = diagnostics.compare(weighed.coordinates, weighed.log_weights)
+    evidence = diagnostics.Evidence(
+        status=solution.status,
+        weighing=weighing,
+        fit_minus_fresh=solution.gap,
+        moments=moments,
+        modes=None if solution.modes is None else diagnostics.Modes(*solution.modes),
+        flat=solution.flat,
+        notes=(*problem.notes, *solution.notes),
+    )
+    return weighing, diagnostics.judge(evidence)
+
+
+def _kinds(problem: Problem, values: Mapping[str, np.ndarray]) -> tuple[dict[str, str], dict[str, str]]:
+    kinds, supports = {}, {}
+    for name in values:
+        if name in problem.latents:
+            kinds[name], supports[name] = "latent", problem.latents[name].support
+        elif name in problem.params:
+            kinds[name], supports[name] = "param", problem.params[name].support
+        else:
+            kinds[name], supports[name] = "deterministic", ""
+    return kinds, supports
+
+
+def _numbers(
+    weighing: diagnostics.Weighing | None, gradients: int, compilations: int, began: float
+) -> dict[str, tuple[float, float | None, str]]:
+    numbers: dict[str, tuple[float, float | None, str]] = {}
+    if weighing is not None:
+        numbers["log evidence"] = (weighing.log_evidence, weighing.log_evidence_se, "nats")
+        numbers["ELBO"] = (weighing.elbo, weighing.elbo_se, "nats")
+        numbers["KL"] = (weighing.kl, weighing.kl_se, "nats")
+        numbers["k-hat"] = (weighing.khat, None, "")
+    numbers["gradients"] = (gradients, None, "")
+    numbers["compilations"] = (compilations, None, "")
+    numbers["seconds"] = (time.perf_counter() - began, None, "s")
+    return numbers
+
+
+def _facts(problem: Problem, algorithm: Algorithm, solution: Solution, key: int | jax.Array) -> dict[str, str]:
+    plates = {p.name: p.size for site in problem.program.sites.values() for p in site.plates}
+    return {
+        "guide": type(solution.guide).__name__,
+        "algorithm": type(algorithm).__name__,
+        "key": str(key) if isinstance(key, int) else "a JAX key",
+        "precision": problem.precision,
+        "latents": str(problem.dim),
+        "plates": ", ".join(f"{name} ({size})" for name, size in plates.items()) or "none",
+        "versions": f"jax {jax.__version__}, numpy {np.__version__}",
+    }

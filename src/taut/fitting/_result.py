@@ -1,0 +1,301 @@
+"""What `taut.fit` returns: the verdict first, then the posterior by site name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from taut import diagnostics, report
+from taut._errors import TautError
+from taut._files import atomic_write
+from taut._keys import generator
+from taut.diagnostics import USABLE, Verdict
+from taut.fitting._marginal import Marginal
+from taut.problem import Problem
+from taut.problem import predictive as run_forward
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted posterior.
+
+    `print` leads with the verdict. ``fit["tau"]`` is one site in the model's own space; every summary is of the draws
+    that the verdict covers: q itself, or its importance-weighted draws when only these are usable.
+
+    Attributes:
+        title: the model's name.
+        verdict: whether to believe it, and why.
+        status: how the run ended: ``converged``, ``plateaued``, ``budget``, ``nonfinite`` or ``interrupted``.
+        values: draws from q by site, ``(S, *shape)``; parameters have one row.
+        log_weights: ``log p - log q`` of the draws, ``float64[S]``, or ``None`` for a point.
+        kinds, supports: of each site.
+        guide: the family in words.
+        params: its parameters.
+        numbers: figures by name: value, standard error or ``None``, unit.
+        history: ``float64[T, 3]``: gradients so far, objective, its standard error.
+        facts: versions and choices, in words.
+        problem: the problem, unless the fit was loaded.
+    """
+
+    title: str
+    verdict: Verdict
+    status: str
+    values: dict[str, np.ndarray]
+    log_weights: np.ndarray | None
+    kinds: dict[str, str]
+    supports: dict[str, str]
+    guide: str
+    params: dict[str, np.ndarray]
+    numbers: dict[str, tuple[float, float | None, str]]
+    history: np.ndarray
+    facts: dict[str, str]
+    problem: Problem | None = field(default=None, repr=False)
+
+    # -- the posterior --------------------------------------------------------------------------------------------
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of all sites, in program order."""
+        return tuple(self.values)
+
+    def __getitem__(self, name: str) -> Marginal:
+        if name not in self.values:
+            raise _unknown(name, self.values)
+        values = self.values[name]
+        weights = None if self.kinds[name] == "param" else self._weights()
+        return Marginal(name, self.kinds[name], self.supports[name], values, weights)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.values
+
+    def cov(self, first: str | Sequence[str], second: str | None = None) -> np.ndarray:
+        """Posterior covariance in the model's own space.
+
+        Args:
+            first: one site; or several, whose scalars are laid side by side.
+            second: another site.
+
+        Returns:
+            ``(*first, *second)`` for two sites; a square matrix over all scalars for several.
+
+        Example:
+            >>> fit.cov("mu", "tau")                    # doctest: +SKIP
+            >>> fit.cov(["mu", "tau"])                  # doctest: +SKIP
+        """
+        if second is not None and isinstance(first, str):
+            return diagnostics.cov(self[first].values, self[second].values, self._weights())
+        names = [first] if isinstance(first, str) else list(first)
+        flat = np.concatenate([self[n].values.reshape(len(self[n].values), -1) for n in names], axis=1)
+        return diagnostics.cov(flat, flat, self._weights())
+
+    def corr(self, first: str | Sequence[str], second: str | None = None) -> np.ndarray:
+        """Posterior correlation; arguments and shape as for `cov`."""
+        c = self.cov(first, second)
+        if second is not None and isinstance(first, str):
+            a, b = self[first].sd, self[second].sd
+            return c / (a.reshape(a.shape + (1,) * b.ndim) * b)
+        sd = np.sqrt(np.diag(c))
+        return c / np.outer(sd, sd)
+
+    def draws(self, n: int | None = None, key: int | jax.Array = 0) -> dict[str, np.ndarray]:
+        """Draws that the verdict covers, equally weighted.
+
+        When the verdict is *usable when reweighted* these are q's draws resampled by their smoothed weights; otherwise
+        they are q's own.
+
+        Args:
+            n: how many; by default 4,000, or all there are if fewer.
+            key: which draws are picked; the same key gives the same draws, before and after saving.
+
+        Returns:
+            Sites by name, ``(n, *shape)``; deterministic sites included.
+
+        Raises:
+            TautError: ``too-many-draws`` when the fit does not hold so many.
+        """
+        held = self.held
+        n = min(4000, held) if n is None else n
+        if n > held:
+            raise TautError(
+                "too-many-draws",
+                found=f"{n} draws asked for",
+                expected=f"at most {held}, the draws that this fit holds",
+                remedy=f"taut.fit(model, data, draws={n})",
+            )
+        rng = generator(key, 2000)
+        log_weights = self._weights()
+        if log_weights is None:
+            pick = np.arange(n) if n == held else rng.permutation(held)[:n]
+        else:
+            # Systematic resampling: each draw appears its expected number of times, rounded.
+            weights = np.exp(log_weights - log_weights.max())
+            edges = np.cumsum(weights / weights.sum())
+            pick = rng.permutation(np.searchsorted(edges, (rng.uniform() + np.arange(n)) / n).clip(0, held - 1))
+        return {
+            name: np.repeat(v, n, axis=0) if self.kinds[name] == "param" else v[pick] for name, v in self.values.items()
+        }
+
+    @property
+    def held(self) -> int:
+        """How many draws the fit holds."""
+        return max(len(v) for v in self.values.values())
+
+    def predict(
+        self,
+        data: Mapping[str, Any] | None = None,
+        n: int | None = None,
+        key: int | jax.Array = 0,
+        *,
+        new_rows: str = "error",
+        model: Any = None,
+    ) -> dict[str, np.ndarray]:
+        """Posterior predictive draws.
+
+        Args:
+            data: arguments for the model, observations left out; by default the fit's own data, observed sites drawn
+                anew.
+            n: number of draws; 4,000 by default.
+            key: an integer or a JAX key.
+            new_rows: ``"prior"`` draws latents of plates with other rows from their prior given the rest.
+            model: the model, for a fit that was loaded.
+
+        Returns:
+            Drawn and deterministic sites by name, ``(n, *shape)``.
+        """
+        draws = self.draws(n, key)
+        if self.problem is not None:
+            return self.problem.predict(draws, data, key=key, new_rows=new_rows)  # type: ignore[arg-type]
+        if model is None or data is None:
+            raise TautError(
+                "no-model",
+                found="a loaded fit, which holds draws and neither model nor data",
+                expected="the model and the data to predict for",
+                remedy="fit.predict(data, model=model)",
+            )
+        known = {n: v for n, v in draws.items() if self.kinds[n] != "deterministic"}
+        size = len(next(iter(known.values())))
+        return run_forward(model, data, known, size=size, key=key, new_rows=new_rows)  # type: ignore[arg-type]
+
+    # -- figures --------------------------------------------------------------------------------------------------
+
+    @property
+    def log_evidence(self) -> float:
+        """$\\log Z$ by importance weights, in nats; NaN for a point."""
+        return self._number("log evidence")
+
+    @property
+    def elbo(self) -> float:
+        """The ELBO on fresh draws, in nats."""
+        return self._number("ELBO")
+
+    @property
+    def kl(self) -> float:
+        """$\\log Z - $ ELBO: how far q is from the posterior, KL(q || p), in nats."""
+        return self._number("KL")
+
+    @property
+    def khat(self) -> float:
+        """Largest Pareto k-hat of four independent batches of weights."""
+        return self._number("k-hat")
+
+    @property
+    def gradients(self) -> int:
+        """Gradient evaluations that finding q took; weighing it is not counted."""
+        return int(self._number("gradients"))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the call to the verdict."""
+        return self._number("seconds")
+
+    @property
+    def compilations(self) -> int:
+        """Kernels compiled for this fit; 0 when an earlier fit had the same shapes."""
+        return int(self._number("compilations"))
+
+    # -- how it is shown ------------------------------------------------------------------------------------------
+
+    def content(self) -> report.Content:
+        """Everything that the text and the page show, as plain values."""
+        weighted = self.verdict.level == USABLE
+        history = None
+        if len(self.history):
+            history = report.History(self.history[:, 0], self.history[:, 1], self.history[:, 2])
+        return report.Content(
+            title=self.title,
+            level=self.verdict.level,
+            headline=self.verdict.headline.removeprefix(f"{self.verdict.level}: "),
+            reasons=(*self.verdict.reasons, *self.verdict.notes),
+            advice=self.verdict.advice,
+            status=self.status,
+            sites={
+                name: report.SiteDraws(self.kinds[name], values, self.supports[name])
+                for name, values in self.values.items()
+            },
+            log_weights=self.log_weights,
+            covers="reweighted" if weighted else "q",
+            numbers=self.numbers,
+            history=history,
+            facts=self.facts,
+        )
+
+    def __str__(self) -> str:
+        return report.text(self.content())
+
+    def __repr__(self) -> str:
+        return self.__str__()
+
+    def _repr_html_(self) -> str:
+        return report.notebook(self.content())
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write one self-contained HTML page, atomically.
+
+        Args:
+            path: the file to write.
+
+        Returns:
+            Its path.
+        """
+        return atomic_write(path, report.html(self.content()))
+
+    # -- keeping --------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Save draws, weights, verdict and figures: arrays and JSON, no pickle, no data; see `taut.load`."""
+        from taut.fitting._store import save
+
+        return save(self, path)
+
+    def to_arviz(self) -> Any:
+        """The posterior as ArviZ's ``DataTree``; needs the optional package ``arviz-base``."""
+        from taut.interop import to_arviz
+
+        return to_arviz(self.draws(), log_likelihood=None, attributes=self.facts | {"verdict": self.verdict.headline})
+
+    def _weights(self) -> np.ndarray | None:
+        if self.verdict.level != USABLE or self.log_weights is None:
+            return None
+        return diagnostics.psis(self.log_weights)[0]
+
+    def _number(self, name: str) -> float:
+        return float(self.numbers[name][0]) if name in self.numbers else float("nan")
+
+
+def _unknown(name: str, known: Mapping[str, Any]) -> TautError:
+    import difflib
+
+    close = difflib.get_close_matches(str(name), list(known), 1)
+    return TautError(
+        "site-missing",
+        site=str(name),
+        found=f"fit[{name!r}]",
+        expected=f"one of {', '.join(known)}",
+        remedy=f"fit[{close[0]!r}]" if close else f"fit[{next(iter(known))!r}]",
+    )

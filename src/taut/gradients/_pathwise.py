@@ -1,0 +1,28 @@
+"""The reparameterisation gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from taut.gradients._estimator import GradientEstimator, LogWeights, Reduction
+
+
+@dataclass(frozen=True)
+class Pathwise(GradientEstimator):
+    r"""Differentiate through the draws $z = g(\epsilon; \phi)$: $\nabla_\phi \big[\log p(x, z) - \log q_\phi(z)\big]$.
+
+    Unbiased for every smooth reduction of log-weights. For a Gaussian posterior of precision $P$ its location part keeps
+    the variance of $\log q$'s score at the optimum; `StickingTheLanding` does not.
+
+    Source: Kingma, Welling (2014), Auto-encoding variational Bayes; Rezende, Mohamed, Wierstra (2014).
+    """
+
+    pathwise: ClassVar[bool] = True
+
+    def valid_for(self, objective: Reduction) -> None:
+        """Every objective."""
+
+    def surrogate(self, objective: Reduction, log_weights: LogWeights, guide: Any, model: Any) -> Any:
+        """See `GradientEstimator`."""
+        return objective.reduce(log_weights(guide, guide, model))

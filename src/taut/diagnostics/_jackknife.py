@@ -17,7 +17,7 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Floats | float:
 
     $$L^{(1)} = L - (K-1) D_1, \qquad L^{(2)} = L - (K-1)^2 D_1 + \tfrac{(K-2)^2}{2} D_2$$
 
-    where $L$ is log mean exp, and $D_j$ is the average over all ways of leaving j weights out of the change that makes in L.
+    where $L$ is log mean exp, and $D_j$ is the average, over all ways of leaving j weights out, of the change in L.
     The changes are formed directly, so nothing cancels between numbers of the size of L.
 
     Args:
@@ -25,8 +25,8 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Floats | float:
         order: 0 (log mean exp itself), 1 or 2.
 
     Returns:
-        A float for (K,), else an array without the last axis. `-inf` where all weights are zero; `inf` where leaving `order`
-        weights out leaves none that is not zero.
+        A float for (K,), else an array without the last axis. `-inf` where all weights are zero; not finite where
+        leaving `order` weights out leaves none that is not zero.
 
     Raises:
         TautError: "bad-argument" for another order or too few weights.
@@ -80,8 +80,8 @@ def _leave_one(x: Floats) -> Floats:
 def _leave_two(x: Floats) -> Floats:
     """log(sum without i and j) - log(sum), for every pair i < j.
 
-    A pair without the largest weight leaves that weight, hence no cancellation. A pair with it is the leave-one case of the
-    remaining weights, shifted.
+    A pair without the largest weight leaves that weight, hence no cancellation. A pair with it is the leave-one case of
+    the remaining weights, shifted.
     """
     top = int(np.argmax(x))
     rest = np.delete(x, top)

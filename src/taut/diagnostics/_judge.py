@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from taut.diagnostics._moments import Comparison
 from taut.diagnostics._pareto import khat_limit
 from taut.diagnostics._verdict import NOT_TRUSTED, TRUSTED, UNVERIFIED, USABLE, Check, Evidence, Limits, Verdict
@@ -42,8 +44,8 @@ _ADVICE = {
 def judge(evidence: Evidence, limits: Limits | None = None) -> Verdict:
     r"""Judge a fit.
 
-    *trusted*: q itself is the posterior to within the limits. *usable when reweighted*: q is off, and its weighted draws
-    are not. Neither can see a mode that no start found. With no weights at all the level is *unverified*.
+    *trusted*: q itself is the posterior to within the limits. *usable when reweighted*: q is off, and its weighted
+    draws are not. Neither can see a mode that no start found. With no weights at all the level is *unverified*.
 
     Args:
         evidence: what is known of the fit.
@@ -82,86 +84,109 @@ def judge(evidence: Evidence, limits: Limits | None = None) -> Verdict:
 
 
 def _checks(evidence: Evidence, limits: Limits) -> Iterator[Check]:
-    status = evidence.status
-    how = _STATUS.get(status, f"ended with status {status!r}")
-    yield Check("converged", status == "converged",
-                "The run converged." if status == "converged" else f"The run {how}, so q may be far from its best.")  # fmt: skip
+    status, modes = evidence.status, evidence.modes
+    if status == "converged":
+        yield Check("converged", True, "The run converged.")
+    else:
+        how = _STATUS.get(status, f"ended with status {status!r}")
+        yield Check("converged", False, f"The run {how}, so q may be far from its best.")
     if evidence.flat:
         names = ", ".join(evidence.flat)
         yield Check("flat", False, f"Neither prior nor data restrain {names}: the posterior is flat along it.")
     if evidence.improper:
         yield Check("proper", False, "The posterior has no finite integral, so there is nothing that q could match.")
-    if evidence.modes is not None:
-        yield from _mode_checks(evidence, limits)
+    if modes is not None:
+        found = f"The starts found {modes.found} distinct mode{'s' if modes.found != 1 else ''} of comparable mass"
+        yield _check("modes", modes.found == 1, found, "q covers one, and no weight can show the others", "both")
+        found = f"{modes.reached} of {modes.starts} starts reached the best mode (needed: {limits.starts})"
+        yield _check("starts", modes.reached >= limits.starts, found, "a better one may have been missed", "both")
     if evidence.fit_minus_fresh is not None:
         gap, se = evidence.fit_minus_fresh
         allowed = limits.gap + 2.0 * se
-        ok = gap <= allowed and se < limits.kl
-        yield Check("fresh", ok, f"The fitted ELBO exceeds the ELBO on fresh draws by {gap:.3f} nats (limit {allowed:.3f})"
-                    + ("." if ok else ": the fit has learnt its own draws."), gates="trusted")  # fmt: skip
+        found = f"The fitted ELBO exceeds the ELBO on fresh draws by {gap:.3f} nats (limit {allowed:.3f})"
+        ok = gap < allowed and se < limits.kl
+        yield _check("fresh", ok, found, "the fit has learnt its own draws", "trusted")
     if evidence.weighing is not None:
         yield from _weight_checks(evidence.weighing, limits)
+    if evidence.weighing is not None and evidence.moments is None:
+        yield Check("moments", False, "No moments were compared, so a shift of them would go unseen.")
     if evidence.moments is not None:
         yield from _moment_checks(evidence.moments, limits)
-
-
-def _mode_checks(evidence: Evidence, limits: Limits) -> Iterator[Check]:
-    modes = evidence.modes
-    if modes is None:
-        return
-    ok = modes.found == 1
-    yield Check("modes", ok, "The starts found one mode." if ok else
-                f"The starts found {modes.found} distinct modes of comparable mass and q covers one of them.")  # fmt: skip
-    ok = modes.reached >= limits.starts
-    yield Check("starts", ok, f"{modes.reached} of {modes.starts} starts reached the best mode (needed: {limits.starts})"
-                + ("." if ok else ": a better one may have been missed."))  # fmt: skip
 
 
 def _weight_checks(w: Weighing, limits: Limits) -> Iterator[Check]:
     if w.zeros:
         bad = f" ({w.nans:,} of them NaN or +inf)" if w.nans else ""
-        yield Check("support", False, f"{w.zeros:,} of {w.n:,} draws of q have density zero or not finite{bad}: "
-                    "q reaches where the posterior does not.")  # fmt: skip
+        found = f"{w.zeros:,} of {w.n:,} draws of q have density zero or not finite{bad}"
+        yield Check("support", False, f"{found}: q reaches where the posterior does not.")
         return
-    if w.elbo_khat >= 0.7:
-        yield Check("elbo", False, f"The tail of -log w has index {w.elbo_khat:.2f} (limit 0.7): the ELBO's average "
-                    "does not settle, q's tails are too heavy.")  # fmt: skip
+    if w.elbo_khat >= limits.elbo_khat:
+        found = f"The tail of -log w has index {w.elbo_khat:.2f} (limit {limits.elbo_khat:g})"
+        yield Check("elbo", False, f"{found}: q's tails are too heavy for its ELBO to have a reliable mean.")
+    kl = f"KL(q || p) is about {w.kl:.2f} nats, at most {w.kl + 2.0 * w.kl_se:.2f} with its error"
     upper = w.kl + 2.0 * w.kl_se
-    yield Check("kl", upper < limits.kl, f"KL(q || p) is about {w.kl:.2f} nats, at most {upper:.2f} with its error "
-                f"(limit {limits.kl:g})" + ("." if upper < limits.kl else ": q itself is not the posterior."),
-                gates="trusted")  # fmt: skip
-    ok = w.evidence_spread < limits.spread
-    yield Check("evidence", ok, _spread(w, limits.spread, ok), gates="trusted")
+    yield _check("kl", upper < limits.kl, f"{kl} (limit {limits.kl:g})", "q itself is not the posterior", "trusted")
+    yield _spread(w, "evidence", limits.spread, "trusted")
+    tail = f"The largest k-hat of {w.batches} batches is {w.khat:.2f}"
+    share = w.ess / w.n
+    yield _check(
+        "tail",
+        w.khat < 1.0 or share > limits.even,
+        f"{tail} and the weights keep {share:.0%} of the draws (limit: below 1, or above {limits.even:.0%})",
+        "part of the posterior may lie beyond q's draws, where no weight can show it",
+        "trusted",
+    )
     limit = khat_limit(w.n // w.batches)
-    yield Check("khat", w.khat < limit, f"The largest k-hat of {w.batches} batches is {w.khat:.2f} (limit {limit:.2f})"
-                + ("." if w.khat < limit else ": a few draws would carry the reweighted answer."), gates="reweighted")  # fmt: skip
-    ok = upper < limits.kl_reweighted
-    yield Check("kl-reweighted", ok, f"KL(q || p) is at most {upper:.2f} nats (limit {limits.kl_reweighted:g} for "
-                "reweighting)" + ("." if ok else ": q is too far away for weights to mend."), gates="reweighted")  # fmt: skip
-    ok = w.evidence_spread < limits.spread_reweighted
-    yield Check("evidence-reweighted", ok, _spread(w, limits.spread_reweighted, ok), gates="reweighted")
-    ok = w.ess >= limits.ess
-    yield Check("ess", ok, f"The weighted draws are worth {w.ess:,.0f} independent ones (needed: {limits.ess:,.0f})"
-                + ("." if ok else ": their means would be too noisy."), gates="reweighted")  # fmt: skip
+    found = f"{tail} (limit {limit:.2f})"
+    yield _check("khat", w.khat < limit, found, "a few draws would carry the reweighted answer", "reweighted")
+    found = f"{kl} (limit {limits.kl_reweighted:g} for reweighting)"
+    yield _check("kl-reweighted", upper < limits.kl_reweighted, found, "q is too far for weights to mend", "reweighted")
+    yield _spread(w, "evidence-reweighted", limits.spread_reweighted, "reweighted")
+    found = f"The weighted draws are worth {w.ess:,.0f} independent ones (needed: {limits.ess:,.0f})"
+    yield _check("ess", w.ess >= limits.ess, found, "their means are too noisy", "reweighted")
 
 
-def _spread(w: Weighing, limit: float, ok: bool) -> str:
-    tail = "." if ok else ": the weights have not shown all of the posterior."
-    return f"log Z differs by {w.evidence_spread:.3f} nats between {w.batches} batches of draws (limit {limit:g}){tail}"
+def _spread(w: Weighing, name: str, limit: float, gates: str) -> Check:
+    if w.batches < 2:
+        return Check(name, False, "log Z comes from one batch of draws: its spread is unknown.", gates)
+    found = f"log Z differs by {w.evidence_spread:.3f} nats between {w.batches} batches of draws (limit {limit:g})"
+    return _check(name, w.evidence_spread < limit, found, "the weights have not shown all of the posterior", gates)
 
 
 def _moment_checks(c: Comparison, limits: Limits) -> Iterator[Check]:
-    i = c.worst_mean
-    shift, allowed = abs(float(c.mean_shift[i])), limits.shift + 2.0 * float(c.mean_shift_se[i])
-    ok = shift < allowed
-    yield Check("means", ok, f"Reweighting moves the mean of {c.names[i]} by {shift:.2f} sd (limit {allowed:.2f})"
-                + ("." if ok else ": q is centred in the wrong place."), gates="trusted")  # fmt: skip
-    i = c.worst_sd
-    ratio, allowed = float(c.log_sd_ratio[i]), limits.log_sd + 2.0 * float(c.log_sd_ratio_se[i])
-    ok = abs(ratio) < allowed
-    yield Check("sds", ok, f"q's sd of {c.names[i]} is {math.exp(min(ratio, 700.0)):.2f} times the reweighted one "
-                f"(limit a factor {math.exp(min(allowed, 700.0)):.2f})"
-                + ("." if ok else f": q is too {'narrow' if ratio < 0 else 'wide'} there."), gates="trusted")  # fmt: skip
+    i, j = c.worst_mean, c.worst_sd
+    shift, se = abs(float(c.mean_shift[i])), float(c.mean_shift_se[i])
+    found = f"Reweighting moves the mean of {c.names[i]} by {shift:.2f} +- {se:.2f} sd (limit {limits.shift:g})"
+    ok = shift < limits.shift and shift + 2.0 * se < limits.shift_upper
+    yield _check("means", ok, found, "q is centred in the wrong place, or too few draws tell", "trusted")
+    ratio, se = float(c.log_sd_ratio[j]), float(c.log_sd_ratio_se[j])
+    found = f"q's sd of {c.names[j]} is {_factor(ratio)} times the reweighted one, +- {se:.0%}"
+    ok = abs(ratio) < limits.log_sd and abs(ratio) + 2.0 * se < limits.log_sd_upper
+    side = "narrow" if ratio < 0 else "wide"
+    yield _check("sds", ok, f"{found} (limit a factor {_factor(limits.log_sd)})", f"q is too {side} there", "trusted")
+    # Weights shrink a q that is too wide, but draws that a narrow q never made cannot be weighted: what they do widen is
+    # the visible part of a larger error.
+    k = int(np.argmin(c.log_sd_ratio))
+    narrow = float(c.log_sd_ratio[k])
+    found = f"Reweighting widens {c.names[k]} by a factor {_factor(-narrow)} (limit {_factor(limits.narrow)})"
+    hint = "q is too narrow there and has too few draws in the tails for weights to finish the repair"
+    yield _check("narrow", narrow > -limits.narrow, found, hint, "reweighted")
+    k = int(np.argmax(c.log_sd_spread))
+    unstable = float(c.log_sd_spread[k])
+    found = f"The sd ratio of {c.names[k]} differs by {unstable:.0%} between batches (limit {limits.unstable:.0%})"
+    yield _check("stable-sds", unstable < limits.unstable, found, "a few draws decide it", "reweighted")
+    k = int(np.argmax(c.mean_se))
+    noise = float(c.mean_se[k])
+    found = f"The reweighted mean of {c.names[k]} is known to {noise:.2f} sd (limit {limits.shift:g})"
+    yield _check("noise", noise < limits.shift, found, "more draws or a closer q are needed", "reweighted")
+
+
+def _check(name: str, passed: bool, found: str, meaning: str, gates: str) -> Check:
+    return Check(name, bool(passed), f"{found}." if passed else f"{found}: {meaning}.", gates)
+
+
+def _factor(log_ratio: float) -> str:
+    return f"{math.exp(log_ratio):.2f}" if log_ratio < 700.0 else "inf"
 
 
 def _headline(level: str, w: Weighing | None, failing: list[Check]) -> str:

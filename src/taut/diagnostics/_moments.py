@@ -42,12 +42,18 @@ class Comparison:
     @property
     def worst_mean(self) -> int:
         """Index of the scalar whose mean is most surely off: largest |shift| - 2 se."""
-        return int(np.argmax(np.abs(self.mean_shift) - 2.0 * self.mean_shift_se))
+        return _most(self.mean_shift, self.mean_shift_se)
 
     @property
     def worst_sd(self) -> int:
         """Index of the scalar whose sd is most surely off: largest |log sd ratio| - 2 se."""
-        return int(np.argmax(np.abs(self.log_sd_ratio) - 2.0 * self.log_sd_ratio_se))
+        return _most(self.log_sd_ratio, self.log_sd_ratio_se)
+
+
+def _most(value: Floats, se: Floats) -> int:
+    with np.errstate(invalid="ignore"):
+        surely = np.abs(value) - 2.0 * se
+    return int(np.argmax(np.where(np.isnan(surely), np.inf, surely)))
 
 
 def normalised(log_weights: ArrayLike | None, draws: int) -> Floats:
@@ -124,8 +130,8 @@ def sd(draws: ArrayLike, log_weights: ArrayLike | None = None) -> Floats:
 def quantile(draws: ArrayLike, q: ArrayLike, log_weights: ArrayLike | None = None) -> Floats:
     r"""Weighted quantiles, linear between draws; equal weights give NumPy's default.
 
-    Draw i of the sorted draws stands at the middle of its mass, $W_i - w_i / 2$ with W the running sum, stretched so that the
-    first stands at 0 and the last at 1: $(i-1)/(S-1)$ for equal weights.
+    Draw i of the sorted draws stands at the middle of its mass, $W_i - w_i / 2$ with W the running sum, stretched so
+    that the first stands at 0 and the last at 1: $(i-1)/(S-1)$ for equal weights.
 
     Args:
         draws: (S, *shape).
@@ -184,13 +190,13 @@ def cov(first: ArrayLike, second: ArrayLike, log_weights: ArrayLike | None = Non
 def compare(draws: Mapping[str, ArrayLike], log_weights: ArrayLike) -> Comparison:
     r"""How far reweighting moves every scalar's mean and sd, with Monte Carlo errors.
 
-    With $u_i = w_i / \bar w$, m and s the reweighted mean and sd and y the draws standardised by q's own mean and sd, the
-    errors are those of the influence functions $u (y - m) - y$ for the shift and
+    With $u_i = w_i / \bar w$, m and s the reweighted mean and sd and y the draws standardised by q's own mean and sd,
+    the errors are those of the influence functions $u (y - m) - y$ for the shift and
     $\tfrac12 [u ((y-m)^2/s^2 - 1) - (y^2 - 1)]$ for the log ratio: the same draws serve both sides, so what is common
     cancels, and weights that are all equal give a shift and an error of exactly zero.
 
     Args:
-        draws: name -> (S, *shape) draws of q, best on an unconstrained scale, where a mean and an sd describe a marginal.
+        draws: name -> (S, *shape) draws of q, best on an unconstrained scale, where mean and sd describe a marginal.
         log_weights: log p - log q of these draws in their order, (batches, S / batches) or (S,).
 
     Returns:

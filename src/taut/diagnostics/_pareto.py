@@ -1,7 +1,7 @@
 """Tail of importance weights: the generalised Pareto fit, k-hat and Pareto-smoothed log weights.
 
-arviz-stats has the same estimators; importing it takes most of the time budget of a whole fit, so the forty lines that a
-verdict needs live here, in NumPy, and the tests hold them against arviz-stats to rounding error.
+arviz-stats has the same estimators; importing it takes most of the time budget of a whole fit, so the forty lines that
+a verdict needs live here, in NumPy, and the tests hold them against arviz-stats to rounding error.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def fit_pareto(excess: ArrayLike) -> tuple[float, float]:
 
     $$p(x) = \sigma^{-1} (1 + k x / \sigma)^{-1/k - 1}$$
 
-    The profile likelihood is averaged over a grid of $b = -k / \sigma$, then k is shrunk towards 1/2 with the weight of ten
-    observations.
+    The profile likelihood is averaged over a grid of $b = -k / \sigma$, then k is shrunk towards 1/2 with the weight of
+    ten observations.
 
     Args:
         excess: values above the threshold, ascending, (n,), with a positive first quartile.
@@ -97,15 +97,16 @@ def khat(log_weights: ArrayLike) -> float:
 def psis(log_weights: ArrayLike) -> tuple[Floats, float]:
     r"""Pareto-smoothed importance weights.
 
-    The largest $\min(S/5, 3 \sqrt S)$ weights are replaced by quantiles of the generalised Pareto distribution fitted to
-    them, cut at the largest raw weight.
+    The largest $\min(S/5, 3 \sqrt S)$ weights are replaced by quantiles of the generalised Pareto distribution fitted
+    to them, cut at the largest raw weight.
 
     Args:
         log_weights: log p - log q at draws of q, any shape; `-inf` is a weight of zero.
 
     Returns:
-        Log weights of the same shape whose exponentials sum to one, and k-hat (see `khat`). Weights without a tail that can
-        be fitted come back normalised and otherwise untouched. If every weight is zero, all are `-inf` and k-hat is `inf`.
+        Log weights of the same shape whose exponentials sum to one, and k-hat (see `khat`). Weights without a tail that
+        can be fitted come back normalised and otherwise untouched. If every weight is zero, all are `-inf` and k-hat is
+        `inf`.
 
     Source: Vehtari et al., JMLR 25 (2024).
 

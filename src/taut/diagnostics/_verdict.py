@@ -18,13 +18,19 @@ class Limits:
     """Every threshold of the verdict, written once.
 
     Attributes:
-        kl: KL(q || p) in nats below which q itself may be trusted.
+        kl: KL(q || p) in nats, two standard errors added, below which q itself may be trusted.
         kl_reweighted: the same for reweighting.
         spread: range of the batches' log evidence in nats below which q itself may be trusted.
         spread_reweighted: the same for reweighting.
-        shift: largest difference in means, in sds, that counts as agreement.
+        shift: largest difference of means, in sds, that counts as agreement; also the largest error of a weighted mean.
+        shift_upper: the same with two standard errors added.
         log_sd: largest |log sd ratio| that counts as agreement.
-        gap: largest excess of the fitted over the fresh ELBO, in nats.
+        log_sd_upper: the same with two standard errors added.
+        gap: largest excess of the fitted over the fresh ELBO in nats, before two standard errors are allowed.
+        even: ESS / n above which a k-hat of 1 or more is only a tail of nearly equal weights.
+        elbo_khat: largest index of the tail of -log w.
+        narrow: largest log factor by which reweighting may widen a scalar and still be believed.
+        unstable: largest range over batches of the log sd ratio.
         ess: effective draws that reweighting needs.
         starts: starts that must reach the best mode.
     """
@@ -34,8 +40,14 @@ class Limits:
     spread: float = 0.1
     spread_reweighted: float = 0.2
     shift: float = 0.1
+    shift_upper: float = 0.12
     log_sd: float = 0.1
+    log_sd_upper: float = 0.12
     gap: float = 0.05
+    even: float = 0.95
+    elbo_khat: float = 0.7
+    narrow: float = 0.2
+    unstable: float = 0.2
     ess: float = 400.0
     starts: int = 2
 
@@ -62,8 +74,8 @@ class Evidence:
     Attributes:
         status: "converged", "plateaued", "budget", "diverged", "nonfinite" or "interrupted".
         weighing: `weigh` of fresh draws, or None if the fit has no weights.
-        fit_minus_fresh: (gap, standard error) of the fitted objective minus the fresh-draw ELBO, in nats; None if the fit
-            uses fresh draws at every step.
+        fit_minus_fresh: (gap, standard error) of the fitted objective minus the fresh-draw ELBO, in nats; None if the
+            fit uses fresh draws at every step.
         moments: `compare` of q's draws with their weights, or None.
         modes: what the starts found, or None for a run with a single path.
         flat: names of scalars that neither data nor prior restrain.

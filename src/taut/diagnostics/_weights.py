@@ -26,11 +26,11 @@ class Weighing:
         khats: k-hat of each batch.
         khat: the largest of them.
         batch_log_evidence: log mean exp of each batch.
-        evidence_spread: largest minus smallest of them.
+        evidence_spread: largest minus smallest of them; 0 for a single batch, which shows no spread.
         ess: (sum w)^2 / sum w^2, in draws.
         batches: number of batches.
         n: number of draws in all.
-        elbo_khat: k-hat of the tail of -log w; from 0.7 on the ELBO's average cannot be relied on, from 1 it has no mean.
+        elbo_khat: k-hat of the tail of -log w; from 0.7 on the ELBO's average is unreliable, from 1 it has no mean.
         zeros: number of draws with weight zero (density zero or not finite).
         nans: how many of those were NaN or +inf before they were counted as zero.
     """
@@ -83,16 +83,16 @@ def weigh(log_weights: ArrayLike) -> Weighing:
     $$\log \hat Z = \log \tfrac1n \sum_i w_i, \qquad
       \widehat{\mathrm{KL}} = \log \hat Z - \tfrac1n \sum_i \log w_i$$
 
-    Standard errors come from the influence functions $w_i/\bar w - 1$ and $w_i/\bar w - 1 - (\log w_i - \text{ELBO})$, and are
-    raised to the one that the spread over the batches gives when that is larger.
+    Standard errors come from the influence functions $w_i/\bar w - 1$ and
+    $w_i/\bar w - 1 - (\log w_i - \text{ELBO})$, and are raised to the one that the spread over the batches gives when that is larger.
 
     Args:
         log_weights: log p - log q at draws of q that the fit has not used, (batches, n); one batch may be (n,).
             `-inf` is a weight of zero. NaN and +inf count as zero too, and are counted in `nans`.
 
     Returns:
-        `Weighing`. With every weight zero: evidence and ELBO `-inf`, KL and k-hat `inf`, ess 0. With some: ELBO `-inf` and
-        KL `inf`, which is what they are. Standard errors of infinite figures are `inf`. No field is ever NaN.
+        `Weighing`. With every weight zero: evidence and ELBO `-inf`, KL and k-hat `inf`, ess 0. With some: ELBO `-inf`
+        and KL `inf`, which is what they are. Standard errors of infinite figures are `inf`. No field is ever NaN.
 
     Raises:
         TautError: "bad-argument" unless there are at least two log weights in one or two dimensions.

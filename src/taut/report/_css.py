@@ -44,7 +44,7 @@ p {{ margin: .35rem 0; max-width: 48rem; }}
 .figures dd {{ margin: 0; font-size: 1.05rem; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .17rem 0 .17rem 1.5rem; text-align: right; white-space: pre; font-weight: 400; }}
+th, td {{ padding: .17rem 0 .17rem 1.3rem; text-align: right; white-space: pre; font-weight: 400; }}
 th:first-child, td:first-child {{ padding-left: 0; text-align: left; }}
 thead th {{ color: var(--muted); font-size: .8rem; vertical-align: bottom; border-bottom: 1px solid var(--rule); }}
 tbody tr:last-child > * {{ border-bottom: 1px solid var(--rule); }}
@@ -52,9 +52,9 @@ tbody th {{ font-weight: 500; }}
 tr.kind td {{ color: var(--muted); font-size: .8rem; padding-top: .7rem; }}
 tr.gap td {{ color: var(--muted); }}
 tr.starts > * {{ padding-top: .55rem; }}
-td svg {{ display: inline-block; width: 9rem; height: 1em; vertical-align: -.12em; }}
-figure {{ margin: .8rem 0 0; }}
-figure svg {{ display: block; width: 100%; height: auto; font-family: inherit; }}
+td svg {{ display: inline-block; width: 7.5rem; height: 1em; vertical-align: -.12em; }}
+figure {{ margin: .8rem 0 0; overflow-x: auto; }}
+figure svg {{ display: block; width: 100%; min-width: 38rem; height: auto; font-family: inherit; }}
 .facts {{ display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.5rem; margin: .6rem 0; }}
 .facts dt {{ color: var(--muted); }}
 .facts dd {{ margin: 0; overflow-wrap: anywhere; }}
@@ -64,7 +64,9 @@ figure svg {{ display: block; width: 100%; height: auto; font-family: inherit; }
   h2 {{ break-after: avoid; }}
   .verdict, figure, tr {{ break-inside: avoid; }}
   .verdict {{ print-color-adjust: exact; -webkit-print-color-adjust: exact; }}
-  .scroll {{ overflow: visible; }}
+  .scroll, figure {{ overflow: visible; }}
+  figure svg {{ min-width: 0; }}
+  table {{ font-size: 9pt; }}
 }}
 """
 

@@ -75,7 +75,7 @@ def sites(content: Content, found: Listing, width: int, full: bool) -> str:
         headers += COMPARED
         columns += extra
     if full and (bars := _bars(listed)):
-        headers.append("5 to 95%, median")
+        headers.append("5 to 95%")
         columns.append(bars)
     span = len(headers) + 1
     several = len({line.kind for line in found.lines}) > 1

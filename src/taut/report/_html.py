@@ -82,7 +82,8 @@ def _pictures(content: Content) -> list[str]:
     if content.log_weights is not None:
         words = (
             "Left: log weights; a long right tail means that the guide misses mass. "
-            "Right: sorted weights; a tail steeper than the dashed line cannot be repaired by reweighting."
+            "Right: sorted weights; where the largest fall faster than the dashed line (slope −0.7), "
+            "reweighting cannot repair the guide."
         )
     sections.append(_picture("Importance weights", "weights", _plots.weights(content), words))
     sections.append(_picture("Objective", "objective", _plots.objective(content), ""))
@@ -90,6 +91,8 @@ def _pictures(content: Content) -> list[str]:
 
 
 def _picture(heading: str, name: str, figure: Figure, words: str) -> str:
+    if not figure.axes:  # nothing to draw, and the figure says why
+        return f'<h2>{heading}</h2><p class="muted">{escape(figure.texts[0].get_text())}</p>'
     caption = f'<p class="muted">{words}</p>' if words else ""
     return f"<h2>{heading}</h2>{caption}<figure>{_ink.svg(figure, name, heading)}</figure>"
 

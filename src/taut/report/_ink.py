@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Each role has one colour; in the page it becomes a CSS variable, so that figures follow the reader's scheme.
-INK, MUTED, RULE, PAPER = "#1f2429", "#68717c", "#cfd5dc", "#fefefe"
+INK, MUTED, RULE = "#1f2429", "#68717c", "#cfd5dc"
 GUIDE, WEIGHTED = "#4f7cac", "#b5521b"
-FULL = 9.0  # inches across the page
-ROLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", GUIDE: "guide", WEIGHTED: "weighted"}
+WIDTH = 9.0  # inches across every figure
+ROLES = {INK: "ink", MUTED: "muted", RULE: "rule", GUIDE: "guide", WEIGHTED: "weighted"}
 
 
-def figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that pyplot does not know of."""
+def figure(height: float) -> Figure:
+    """An empty figure of full width, ``height`` inches high, that pyplot does not know of."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -31,16 +31,15 @@ def figure(width: float, height: float) -> Figure:
             expected="matplotlib, for pictures and the HTML page",
             remedy="pip install matplotlib",
         ) from error
-    fig = Figure(figsize=(width, height), facecolor="none")
+    fig = Figure(figsize=(WIDTH, height), facecolor="none")
     fig.set_layout_engine("constrained", w_pad=0.02, h_pad=0.04, wspace=0.03)
     return fig
 
 
-def panels(count: int, columns: int, width: float, height: float, extra: float = 0.3) -> tuple[Figure, list[Axes]]:
-    """A grid of ``count`` panels of ``width`` x ``height`` inches each."""
-    columns = max(min(columns, count), 1)
+def panels(count: int, columns: int, height: float, extra: float = 0.3) -> tuple[Figure, list[Axes]]:
+    """A grid of ``count`` panels, ``columns`` across the full width, each row ``height`` inches high."""
     rows = -(-count // columns)
-    fig = figure(columns * width, rows * height + extra)
+    fig = figure(rows * height + extra)
     axes = [plain(fig.add_subplot(rows, columns, i + 1)) for i in range(count)]
     return fig, axes
 
@@ -63,7 +62,7 @@ def ticks(ax: Axes, x: int = 4, y: int = 4) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     for axis, most in ((ax.xaxis, x), (ax.yaxis, y)):
-        axis.set_major_locator(MaxNLocator(most))
+        axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(FuncFormatter(_tick))
 
 
@@ -82,7 +81,9 @@ def _tick(value: float, _: int | None = None) -> str:
     plain = f"{value:.10g}"
     mantissa, _e, power = f"{value:.9e}".partition("e")
     short = f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"
-    return (short if len(plain) > 5 and len(short) < len(plain) else plain).replace("-", "\u2212", int(value < 0))
+    return (short if "e" in plain or (len(plain) > 5 and len(short) < len(plain)) else plain).replace(
+        "-", "\u2212", int(value < 0)
+    )
 
 
 def title(ax: Axes, words: str, **style: Any) -> None:
@@ -103,7 +104,7 @@ def legend(fig: Figure, handles: list[Any], note: str = "") -> None:
     if handles:
         fig.legend(
             handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=8,
-            labelcolor=MUTED, handlelength=1.6, columnspacing=1.6, borderaxespad=0.2,
+            labelcolor=MUTED, handlelength=1.6, columnspacing=1.6, borderaxespad=0.2, borderpad=0.2,
         )  # fmt: skip
     if note:
         fig.supxlabel(note, x=0.005, ha="left", fontsize=8, color=MUTED, parse_math=False)
@@ -124,8 +125,8 @@ def key(weighted: bool, dots: bool = False) -> list[Any]:
 
 def blank(words: str) -> Figure:
     """A figure that says why there is nothing to draw."""
-    fig = figure(6.0, 0.6)
-    fig.text(0.01, 0.5, words, fontsize=9, color=MUTED, va="center", parse_math=False)
+    fig = figure(0.6)
+    fig.text(0.0, 0.5, words, fontsize=9, color=MUTED, va="center", parse_math=False)
     return fig
 
 
@@ -152,9 +153,7 @@ def svg(fig: Figure, name: str, words: str) -> str:
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
     text = re.sub(r"#[0-9a-f]{6}\b", lambda m: _role(m.group()), text)
-    # A figure of full width fills the column; a narrower one keeps its size.
-    narrow = f' style="max-width: {fig.get_figwidth() / FULL:.0%}"' if fig.get_figwidth() < FULL else ""
-    text = re.sub(r'^<svg width="[\d.]+pt" height="[\d.]+pt"', f"<svg{narrow}", text)
+    text = re.sub(r'^<svg width="[\d.]+pt" height="[\d.]+pt"', "<svg", text)  # as wide as the page
     return text.replace("<svg", f'<svg role="img" aria-label="{words}"', 1)
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+WEAK = 0.2  # a correlation below this is not worth a picture
+
+
 def marginals(content: Content, most: int = 24) -> Figure:
     """Histograms of single scalars: guide draws filled, reweighted draws as a line, the 5-50-95 % interval below.
 
@@ -32,7 +35,7 @@ def marginals(content: Content, most: int = 24) -> Figure:
     if not picked.scalars:
         return _ink.blank(_nothing(picked, "no scalar with finite, varying draws"))
     weights = normalise(content.log_weights)
-    fig, axes = _ink.panels(len(picked.scalars), 4, 2.25, 1.35)
+    fig, axes = _ink.panels(len(picked.scalars), 4, 1.35)
     for ax, scalar in zip(axes, picked.scalars, strict=True):
         _marginal(ax, scalar, weights, content.covers)
     _ink.legend(fig, _ink.key(weights is not None), remark(picked))
@@ -56,7 +59,7 @@ def pairs(content: Content, most: int = 6) -> Figure:
     # A handful of effective draws correlates with anything: then the guide's own correlations are the ones to show.
     usable = content.covers == "reweighted" and weights is not None and weights.ess >= 25
     top = _strongest(table, w if usable else np.full_like(w, 1.0 / len(w)), most)
-    fig, axes = _ink.panels(len(top), 3, 3.0, 2.3)
+    fig, axes = _ink.panels(len(top), 3, 2.3)
     few = np.linspace(0, table.shape[1] - 1, min(table.shape[1], 1000)).astype(int)
     for ax, (i, j, r) in zip(axes, top, strict=True):
         style: dict[str, Any] = {"s": 5, "linewidths": 0, "rasterized": True}
@@ -67,8 +70,9 @@ def pairs(content: Content, most: int = 6) -> Figure:
         ax.set_xlim(*_range(table[i], weights, 0.003))
         ax.set_ylim(*_range(table[j], weights, 0.003))
         _ink.axis_labels(ax, _short(scalars[i].label), _short(scalars[j].label))
-        _ink.title(ax, f"r = {r:.2f}")
-    note = f"the {len(top)} most correlated of {len(scalars) * (len(scalars) - 1) // 2:,} pairs"
+        _ink.title(ax, f"r = {r:.2f}".replace("-", "−"))
+    count = len(scalars) * (len(scalars) - 1) // 2
+    note = f"the most correlated of {count:,} pairs: at most {most}, and only the first below |r| = {WEAK}"
     note += f" among {len(scalars)} of {picked.total:,} latent scalars" if len(scalars) < picked.total else ""
     _ink.legend(fig, _ink.key(weights is not None, dots=True), note)
     return fig
@@ -86,7 +90,7 @@ def weights(content: Content) -> Figure:
         return _ink.blank("no importance weights were computed" if none else "no log weight is finite")
     relative = found.values * len(found.values)
     positive = relative[relative > 0]
-    fig, (left, right) = _ink.panels(2, 2, 4.5, 2.5)
+    fig, (left, right) = _ink.panels(2, 2, 2.5)
     logs = np.log(positive)
     low, high = np.quantile(logs, 0.002), logs.max()
     edges = np.linspace(low, high, 45) if high - low > 1e-9 else np.linspace(-1, 1, 46)
@@ -110,7 +114,9 @@ def weights(content: Content) -> Figure:
     if "k-hat" in content.numbers:
         words.insert(0, f"k-hat {estimate(*content.numbers['k-hat'])}")
     _ink.title(left, ",  ".join(words))
-    _ink.title(right, f"largest weight {100 * found.values.max():.2g}% of the total")
+    largest = 100 * found.values.max()
+    share = f"{largest:.0f}%" if largest >= 10 else f"{largest:.2g}%"
+    _ink.title(right, f"largest weight {share} of the total")
     zero = len(relative) - len(positive)
     _ink.legend(fig, [], f"{zero:,} draws have no weight ({found.dropped:,} NaN or +inf)" if zero else "")
     return fig
@@ -134,7 +140,7 @@ def objective(content: Content) -> Figure:
     late = np.arange(len(elbo)) >= len(elbo) // 2
     whole, end = np.ptp(elbo), np.ptp(elbo[late]) + 4 * np.median(error[late])
     zoomed = late.sum() >= 5 and whole > 4 * end
-    fig, axes = _ink.panels(2 if zoomed else 1, 2, 4.5 if zoomed else 9.0, 2.5)
+    fig, axes = _ink.panels(2 if zoomed else 1, 2 if zoomed else 1, 2.5)
     for ax, part in zip(axes, (np.ones_like(late), late), strict=False):
         x, y, e, smooth = steps[part], elbo[part], error[part], line[part]
         ax.fill_between(x, smooth - 2 * e, smooth + 2 * e, color=GUIDE, alpha=0.2, linewidth=0)
@@ -165,7 +171,7 @@ def forest(content: Content, most: int = 400) -> Figure | None:
     if not long:
         return None
     found = normalise(content.log_weights) if content.covers == "reweighted" else None
-    fig, axes = _ink.panels(min(len(long), 4), 1, 9.0, 1.7, extra=0.2)
+    fig, axes = _ink.panels(min(len(long), 4), 1, 1.7, extra=0.2)
     colour = GUIDE if found is None else WEIGHTED
     for ax, name in zip(axes, long, strict=False):
         site = content.sites[name]
@@ -220,11 +226,11 @@ def _range(draws: np.ndarray, found: Weights | None, tail: float) -> tuple[float
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean over the ``window`` values around each, fewer at the ends: as many on the left as on the right."""
-    half = np.minimum(np.minimum(np.arange(len(values)), np.arange(len(values))[::-1]), window // 2)
-    total = np.concatenate([[0.0], np.cumsum(values)])
+    """Mean over the ``window`` values around each; half as many at the ends."""
     at = np.arange(len(values))
-    return (total[at + half + 1] - total[at - half]) / (2 * half + 1)
+    first, after = np.maximum(at - window // 2, 0), np.minimum(at + (window + 1) // 2, len(values))
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    return (total[after] - total[first]) / (after - first)
 
 
 def _strongest(table: np.ndarray, w: np.ndarray, most: int) -> list[tuple[int, int, float]]:
@@ -234,7 +240,8 @@ def _strongest(table: np.ndarray, w: np.ndarray, most: int) -> list[tuple[int, i
     r = (centred * w) @ centred.T
     i, j = np.triu_indices(len(r), 1)
     order = np.argsort(-np.abs(r[i, j]), kind="stable")[:most]
-    return [(int(i[o]), int(j[o]), float(r[i[o], j[o]])) for o in order]
+    found = [(int(i[o]), int(j[o]), float(r[i[o], j[o]])) for o in order]
+    return [pair for pair in found if abs(pair[2]) >= WEAK] or found[:1]
 
 
 def _resample(w: np.ndarray, count: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from taut.fitting._fit import fit
 from taut.fitting._marginal import Marginal
-from taut.fitting._result import Fit
-from taut.fitting._store import load
+from taut.fitting._result import Fit, load
 
 __all__ = ["Fit", "Marginal", "fit", "load"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from taut._files import atomic_write
 from taut._keys import generator
 from taut.diagnostics import USABLE, Verdict
 from taut.fitting._marginal import Marginal
+from taut.fitting._store import read_fit, write_fit
+from taut.interop import to_arviz
 from taut.problem import Problem
 from taut.problem import predictive as run_forward
 
@@ -269,15 +272,22 @@ class Fit:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Save draws, weights, verdict and figures: arrays and JSON, no pickle, no data; see `taut.load`."""
-        from taut.fitting._store import save
-
-        return save(self, path)
+        return write_fit(path, vars(self))
 
     def to_arviz(self) -> Any:
-        """The posterior as ArviZ's ``DataTree``; needs the optional package ``arviz-base``."""
-        from taut.interop import to_arviz
+        """The posterior as ArviZ's ``DataTree``; needs the optional package ``arviz-base``.
 
-        return to_arviz(self.draws(), log_likelihood=None, attributes=self.facts | {"verdict": self.verdict.headline})
+        Returns:
+            Groups ``posterior`` (the draws that the verdict covers) and, unless the fit was loaded,
+            ``posterior_predictive`` and ``observed_data``.
+        """
+        attributes = {**self.facts, "verdict": self.verdict.headline}
+        if self.problem is None:
+            return to_arviz(self.draws(), attributes=attributes)
+        observed = self.problem.observed()
+        forward = self.predict()
+        predictions = {name: forward[name] for name in observed if name in forward}
+        return to_arviz(self.draws(), predictions=predictions, observed=observed, attributes=attributes)
 
     def _weights(self) -> np.ndarray | None:
         if self.verdict.level != USABLE or self.log_weights is None:
@@ -288,9 +298,22 @@ class Fit:
         return float(self.numbers[name][0]) if name in self.numbers else float("nan")
 
 
-def _unknown(name: str, known: Mapping[str, Any]) -> TautError:
-    import difflib
+def load(path: str | os.PathLike[str]) -> Fit:
+    """Read a fit that `Fit.save` wrote. No code is run and no data are needed.
 
+    Args:
+        path: the file.
+
+    Returns:
+        A `Fit` without its problem: everything but predictions works as before, bit for bit.
+
+    Raises:
+        TautError: ``file-missing``, ``file-format``, or ``schema`` with the versions concerned.
+    """
+    return Fit(**read_fit(path))
+
+
+def _unknown(name: str, known: Mapping[str, Any]) -> TautError:
     close = difflib.get_close_matches(str(name), list(known), 1)
     return TautError(
         "site-missing",

@@ -55,7 +55,7 @@ def weigh_solution(problem: Problem, solution: Solution, rows: int, key: int | j
         return _weigh_flat(problem, solution, z, np.asarray(first.centredness, float), log_q)
     values = {name: np.concatenate([point[name] for point, _ in batches]) for name in problem.latents}
     log_p, derived = problem.kernel().at_values(values, solution.model_params)
-    return Weighed(derived, dict(values), log_p.reshape(log_q.shape) - log_q)
+    return Weighed(problem.in_order(derived), dict(values), log_p.reshape(log_q.shape) - log_q)
 
 
 def _weigh_flat(

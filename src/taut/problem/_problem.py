@@ -143,7 +143,16 @@ class Problem:
         """
         lam = self.centredness() if centredness is None else centredness
         values, params, *_ = self._kernel.outputs(READ_OUT, np.atleast_2d(points), lam)
-        return values | params
+        return self.in_order(values | params)
+
+    def in_order(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The same mapping in program order."""
+        return {name: values[name] for name in self.program.sites if name in values}
+
+    def observed(self) -> dict[str, np.ndarray]:
+        """The data of the observed sites that do not depend on latents, by name."""
+        fixed = all(r.startswith("data:") for reach in self.program.reach["observed"].values() for r in reach)
+        return self._kernel.constants(("observed",))[0] if fixed else {}
 
     def hierarchies(self, points: np.ndarray, centredness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Location and log scale of every coordinate's prior, where it is a location-scale family; 0 elsewhere.

@@ -144,8 +144,8 @@ def test_mixture_density_and_stratified_draws():
     z, component = mixture_draws(401, mix, rng)
     assert np.bincount(component).tolist() in ([100, 301], [101, 300])
     expected = np.logaddexp(
-        np.log(0.25) + stats.multivariate_normal(np.zeros(2), factors[0] @ factors[0].T).logpdf(z),
-        np.log(0.75) + stats.multivariate_normal(np.full(2, 40.0), 0.09 * np.eye(2)).logpdf(z),
+        np.log(0.25) + stats.multivariate_normal.logpdf(z, np.zeros(2), factors[0] @ factors[0].T),
+        np.log(0.75) + stats.multivariate_normal.logpdf(z, np.full(2, 40.0), 0.09 * np.eye(2)),
     )
     np.testing.assert_allclose(mixture_log_density(z, mix), expected, rtol=1e-10)
     counts = np.array([np.bincount(mixture_draws(10, mix, rng)[1], minlength=2)[0] for _ in range(2000)])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from taut.algorithms._starts import triangular
+
 
 def optimal_centring(
     factor: np.ndarray, coordinates: np.ndarray, lam: np.ndarray, expected_log_scale: np.ndarray
@@ -16,8 +18,9 @@ def optimal_centring(
     posterior precision of ``u`` given everything else, and the data the rest. The share of the data is the centredness
     at which ``u`` and its hyperparameters depend least on each other:
 
-    .. math:: \lambda_j \leftarrow \operatorname{clip}\!\Big(1 - \frac{s_j^{-2\lambda_j}}{(\Sigma_q^{-1})_{jj}},\,0,\,1\Big),
-              \qquad s_j = \exp(E_q\log s)
+    .. math:: \lambda_j \leftarrow
+              \operatorname{clip}\!\Big(1 - \frac{s_j^{-2\lambda_j}}{(\Sigma_q^{-1})_{jj}},\,0,\,1\Big),\\
+              s_j = \exp(E_q\log s)
 
     Data that say nothing give 0 (non-centred); data that say all give 1 (centred).
 
@@ -63,5 +66,4 @@ def matched_gaussian(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The factor comes from an orthogonal decomposition of the rows; their covariance is never formed.
     """
     mean = z.mean(0)
-    r = np.linalg.qr((z - mean) / np.sqrt(len(z)), mode="r")
-    return mean, (r * np.sign(np.diagonal(r))[:, None]).T
+    return mean, triangular(((z - mean) / np.sqrt(len(z))).T)

@@ -36,9 +36,9 @@ class State(NamedTuple):
     mean ``(D,)``; factor ``(D, D)`` lower triangular for full rank, ``(D,)`` standard deviations for mean field;
     point ``(P,)``; draws ``(M, D)``; location ``(D, D)``: frame of the mean in a mean-field fit (empty: the factor);
     params_scale ``(P,)``; elbo, elbo_se in nats; gradient ``(n,)`` of the loss in the frame; moment: ``mean Gw u'``;
-    pairs_s, pairs_y ``(<= 12, n)``; natural_left, rho: of the natural steps; decrement in nats; steps and gradients so far;
-    tolerance, max_steps: when to stop; status: "running", "converged" (decrement under the tolerance), "budget" (the
-    step cap was hit), "stalled" (no step of the line search improves: the precision is exhausted), "nonfinite".
+    pairs_s, pairs_y ``(<= 12, n)``; natural_left, rho: of the natural steps; decrement in nats; steps and gradients so
+    far; tolerance, max_steps: when to stop; status: "running", "converged" (decrement under the tolerance), "budget"
+    (the step cap was hit), "stalled" (no step of the line search improves: the precision is exhausted), "nonfinite".
     """
 
     mean: np.ndarray

@@ -99,11 +99,9 @@ def find_modes(
     radius = 3.0 + 1.5 * np.sqrt(latent)
     for i in order:
         # Point-estimated parameters have no useful joint mode: stay where the ELBO was best.
-        end, factor = (
-            (starts.points[i], starts.factors[i]) if has_params else (starts.ends[i], starts.end_factors[i])
-        )
-        for k, found in enumerate(polished):
-            if mahalanobis(end[:latent], found.mean[:latent], found.factor)[0] <= radius:
+        end, factor = (starts.points[i], starts.factors[i]) if has_params else (starts.ends[i], starts.end_factors[i])
+        for k, mode in enumerate(polished):
+            if mahalanobis(end[:latent], mode.mean[:latent], mode.factor)[0] <= radius:
                 owner[i] = k
                 break
         else:

@@ -66,7 +66,7 @@ def _hessian(
 
 
 def _rounding(h: np.ndarray, frame: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    r"""Curvature that rounding alone can show along each eigenvector ``b``: :math:`10^3\epsilon\sum_i \Lambda_{ii} b_i^2`.
+    r"""Curvature that rounding alone can show along an eigenvector ``b``: :math:`10^3\epsilon\sum_i\Lambda_{ii}b_i^2`.
 
     ``Lambda_ii`` is the conditional precision of coordinate i: a gradient that should cancel along ``b`` is a sum of
     terms ``Lambda_ii b_i``. Independent of the units of the coordinates.

@@ -122,14 +122,14 @@ def lower_factor(cov: np.ndarray) -> np.ndarray:
 
 def triangular(root: np.ndarray) -> np.ndarray:
     """The lower triangular ``C`` with ``C C' = root root'`` and a positive diagonal, without forming the product."""
-    r = np.linalg.qr(root.T, mode="r")
+    r = np.asarray(np.linalg.qr(root.T, mode="r"))
     return (r * np.sign(np.diagonal(r))[:, None]).T
 
 
 def _first_points(
     evaluate: Evaluate, dim: int, rng: np.random.Generator, starts: int, radius: float, given: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Starting points; those of zero density are drawn again, each time nearer to the origin (or to the given point)."""
+    """Starting points; those of zero density are drawn again, each time nearer to the origin or the given point."""
     if given is None:
         x = rng.uniform(-radius, radius, (starts, dim))
         centre = np.zeros_like(x)

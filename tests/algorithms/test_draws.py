@@ -15,6 +15,13 @@ from taut.algorithms._draws import (
 )
 
 
+def normal_log_density(z, mean, cov):
+    """By the textbook: solve and determinant of the covariance itself."""
+    r = z - mean
+    quadratic = np.einsum("ij,ji->i", r, np.linalg.solve(cov, r.T))
+    return -0.5 * (quadratic + np.linalg.slogdet(2 * np.pi * cov)[1])
+
+
 @pytest.mark.parametrize(("rows", "dim"), [(20, 10), (64, 10), (64, 7), (200, 35), (64, 1), (6, 3)])
 @pytest.mark.parametrize("radii", ["constant", "chi", "stratified"])
 def test_first_two_moments_are_exact(rows, dim, radii):
@@ -62,11 +69,11 @@ def test_stratified_radii_nail_the_fourth_moment():
     assert abs(fourth / (d * (d + 2)) - 1) < 0.01
 
 
-def test_gaussian_log_density_matches_scipy():
+def test_gaussian_log_density_matches_the_textbook():
     rng = np.random.default_rng(6)
     c = np.tril(rng.normal(size=(4, 4))) + 3 * np.eye(4)
     u = rng.normal(size=(7, 4))
-    expected = stats.multivariate_normal.logpdf(1 + u @ c.T, np.ones(4), c @ c.T)
+    expected = normal_log_density(1 + u @ c.T, np.ones(4), c @ c.T)
     np.testing.assert_allclose(gaussian_log_density(u, np.log(np.diagonal(c)).sum()), expected, rtol=1e-12)
 
 

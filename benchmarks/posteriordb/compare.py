@@ -25,6 +25,7 @@ class Scale(NamedTuple):
         sd_at: the scalar whose sd is off most, on the log scale.
         beyond: scalars whose mean is off by more than 0.1 sd, or whose sd ratio lies outside 0.9-1.1, by more than
             three Monte Carlo errors of the reference.
+        doubtful: scalars off by more than those limits, but within the reference's noise.
     """
 
     mean_error: float
@@ -33,6 +34,7 @@ class Scale(NamedTuple):
     sd_high: float
     sd_at: str
     beyond: tuple[str, ...]
+    doubtful: tuple[str, ...]
 
 
 class Comparison(NamedTuple):
@@ -43,8 +45,13 @@ class Comparison(NamedTuple):
 
     @property
     def beyond(self) -> tuple[str, ...]:
-        """Scalars off on either scale."""
+        """Scalars off on either scale; ``~`` marks the unconstrained one."""
         return self.natural.beyond + tuple(f"~{name}" for name in self.unconstrained.beyond)
+
+    @property
+    def doubtful(self) -> tuple[str, ...]:
+        """Scalars that may be off on either scale: the reference cannot tell."""
+        return self.natural.doubtful + tuple(f"~{name}" for name in self.unconstrained.doubtful)
 
 
 def compare(draws: Mapping[str, np.ndarray], reference: Reference, support: Mapping[str, str]) -> Comparison:
@@ -63,12 +70,48 @@ def compare(draws: Mapping[str, np.ndarray], reference: Reference, support: Mapp
     names = [reference.names[i] for i in kept]
     told = Moments(*(field[kept] for field in reference.moments))
     natural = _scale(names, moments(found[:, kept]), told)
-    there = moments(unconstrain(reference.names, reference.draws, support)[:, kept])
     here = moments(unconstrain(reference.names, found, support)[:, kept])
-    # Where both scales are one, what the reference tells from all its draws is surer than the draws that are kept.
+    there = surer_moments(
+        unconstrain(reference.names, reference.draws, support)[:, kept], reference.draws[:, kept], told
+    )
     same = np.array([support.get(_base(name), "real") == "real" for name in names])
-    there = Moments(*(np.where(same, sure, noisy) for sure, noisy in zip(told, there, strict=True)))
+    there = Moments(*(np.where(same, sure, other) for sure, other in zip(told, there, strict=True)))
     return Comparison(natural, _scale(names, here, there))
+
+
+def surer_moments(free: np.ndarray, natural: np.ndarray, told: Moments) -> Moments:
+    r"""Moments of transformed draws, with what is told of the untransformed ones as control variates.
+
+    A reference tells mean and sd of $x$ from more draws than it keeps. The controls $x - \mu$ and
+    $(x - \mu)^2 - \sigma^2$ have mean zero, so the intercept of a regression on them estimates a mean with the
+    residual's variance only; here of $y = \log x$ (say) and of $(y - \bar y)^2$.
+
+    Args:
+        free: ``float[n, D]``, transformed draws $y$.
+        natural: ``float[n, D]``, the same draws $x$ before.
+        told: moments of $x$ from all draws.
+
+    Returns:
+        Moments of $y$ with their standard errors.
+    """
+    columns = []
+    for y, x, mean, sd, mcse in zip(free.T, natural.T, told.mean, told.sd, told.mcse_mean, strict=True):
+        controls = np.stack([np.ones_like(x), (x - mean) / sd, ((x - mean) / sd) ** 2 - 1], axis=1)
+        share = (mcse / sd) ** 2  # one over the number of independent draws behind what is told
+        centre, centre_se = _intercept(controls, y, share)
+        variance, variance_se = _intercept(controls, (y - centre) ** 2, share)
+        spread = np.sqrt(max(variance, 0.0))
+        columns.append((centre, spread, centre_se, variance_se / (2 * spread)))
+    return Moments(*np.array(columns).T)
+
+
+def _intercept(controls: np.ndarray, y: np.ndarray, share: float) -> tuple[float, float]:
+    """Intercept of a regression, and its standard error when the controls' own means are known up to ``share``."""
+    n, k = controls.shape
+    slopes = np.linalg.lstsq(controls, y, rcond=None)[0]
+    explained = controls[:, 1:] @ slopes[1:]
+    residual = float(np.sum((y - slopes[0] - explained) ** 2)) / (n - k)
+    return float(slopes[0]), float(np.sqrt(residual / n + np.var(explained) * share))
 
 
 def columns(draws: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
@@ -114,11 +157,19 @@ def _scale(names: list[str], found: Moments, told: Moments) -> Scale:
     error = np.abs(found.mean - told.mean) / told.sd
     ratio = found.sd / told.sd
     noise_mean, noise_sd = SURE * told.mcse_mean / told.sd, SURE * told.mcse_sd / told.sd
-    fine = error <= MEAN_LIMIT + noise_mean  # written so that NaN is not fine
-    fine &= (ratio >= SD_LIMITS[0] - noise_sd) & (ratio <= SD_LIMITS[1] + noise_sd)
+    low, high = SD_LIMITS
+    strict = (error <= MEAN_LIMIT) & (ratio >= low) & (ratio <= high)  # written so that NaN is not fine
+    kind = (error <= MEAN_LIMIT + noise_mean) & (ratio >= low - noise_sd) & (ratio <= high + noise_sd)
     worst, spread = int(np.argmax(error)), int(np.argmax(np.abs(np.log(ratio))))  # argmax finds a NaN first
-    beyond = tuple(name for name, ok in zip(names, fine, strict=True) if not ok)
-    return Scale(float(error[worst]), names[worst], float(ratio.min()), float(ratio.max()), names[spread], beyond)
+    return Scale(
+        mean_error=float(error[worst]),
+        mean_at=names[worst],
+        sd_low=float(ratio.min()),
+        sd_high=float(ratio.max()),
+        sd_at=names[spread],
+        beyond=tuple(name for name, fine in zip(names, kind) if not fine),
+        doubtful=tuple(name for name, fine, sure in zip(names, kind, strict) if fine and not sure),
+    )
 
 
 def _base(name: str) -> str:

@@ -28,7 +28,9 @@ CLAIMS = ("trusted", "usable when reweighted")  # every other verdict claims not
 NOTES = """\
 mean: largest |mean - reference| in reference sds; sd: smallest and largest sd / reference sd; each as natural scale /
 unconstrained scale (log, logit or log gap). process: from the start of a fresh process, imports included, to the first
-fit; cold: that fit alone, compilation included; warm: a second fit in the same process.
+fit; cold: that fit alone, compilation included; warm: a second fit in the same process. A false trust is a claim with
+a mean off by more than 0.1 sd, or an sd ratio outside 0.9-1.1, by more than three Monte Carlo errors of the reference;
+~ marks the unconstrained scale.
 """
 
 
@@ -64,7 +66,11 @@ def line(row: dict[str, Any]) -> str:
         f"{natural['sd_low']:4.2f}-{natural['sd_high']:4.2f}/{free['sd_low']:4.2f}-{free['sd_high']:4.2f}  "
         f"{row['gradients']:>9,}  {row['seconds_process']:6.1f} {row['seconds_cold']:6.1f} {row['seconds_warm']:6.2f}"
     )
-    return text + (f"\n  !!! FALSE TRUST: {', '.join(row['beyond'][:6])}" if false_trust(row) else "")
+    if false_trust(row):
+        text += f"\n  !!! FALSE TRUST: {', '.join(row['beyond'][:6])}"
+    if row["level"] in CLAIMS and row["doubtful"]:
+        text += f"\n  ? at the limit, within the reference's own noise: {', '.join(row['doubtful'][:6])}"
+    return text
 
 
 HEADER = (

@@ -56,6 +56,7 @@ def measure(name: str, folder: str, started: float) -> dict[str, Any]:
         "natural": _plain(comparison.natural),
         "unconstrained": _plain(comparison.unconstrained),
         "beyond": list(comparison.beyond),
+        "doubtful": list(comparison.doubtful),
     }
 
 

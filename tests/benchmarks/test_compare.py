@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.posteriordb.compare import compare, unconstrain
+from benchmarks.posteriordb.compare import compare, surer_moments, unconstrain
 from benchmarks.posteriordb.models import POSTERIORS
-from benchmarks.posteriordb.reference import Reference, moments
+from benchmarks.posteriordb.reference import Moments, Reference, moments
 from benchmarks.posteriordb.run import false_trust, main, summary
 
 NAMES = ("x[1]", "x[2]", "s")
@@ -53,7 +53,7 @@ def test_a_wrong_scale_parameter_shows_on_the_log_scale(draws: np.ndarray) -> No
     squeezed = draws.copy()
     squeezed[:, 2] = np.exp(0.5 * np.log(squeezed[:, 2]))
     found = compare(sites(squeezed), reference(draws), {"s": "positive"})
-    assert found.unconstrained.sd_low == pytest.approx(0.5, rel=1e-9)
+    assert found.unconstrained.sd_low == pytest.approx(0.5, abs=0.01)  # the sd of 100,000 logs is known to 0.0022
     assert "~s" in found.beyond
 
 
@@ -71,6 +71,19 @@ def test_real_scalars_are_compared_with_the_told_moments_on_both_scales(draws: n
     found = compare(sites(draws), told, {"s": "positive"})
     assert found.natural.mean_error < 1e-10
     assert found.unconstrained.mean_at == "s" and found.unconstrained.mean_error > 0.01
+
+
+def test_told_moments_make_those_of_the_logs_surer() -> None:
+    # x log-normal with log-sd 0.3: 400 repeats of 300 kept draws beside told moments that are exact. The error must be
+    # a third (mean), half (sd) of plain ones at most, unbiased to 4 standard errors of 400 repeats, as stated to 15 %.
+    z = 0.3 * np.random.default_rng(3).normal(size=(300, 400))
+    mean, sd = np.exp(0.045), np.exp(0.045) * np.sqrt(np.exp(0.09) - 1)
+    told = Moments(*(np.full(400, value) for value in (mean, sd, 1e-9, 1e-9)))
+    found = surer_moments(z, np.exp(z), told)
+    assert found.mean.std() < 0.3 / np.sqrt(300) / 3 and found.sd.std() < 0.3 / np.sqrt(600) / 2
+    assert abs(found.mean.mean()) < 4 * found.mean.std() / 20 + 1e-4
+    assert abs(found.sd.mean() - 0.3) < 4 * found.sd.std() / 20 + 1e-3
+    assert np.mean(found.mcse_mean) == pytest.approx(found.mean.std(), rel=0.15)
 
 
 def test_the_last_entry_of_a_simplex_is_left_out() -> None:

@@ -3,5 +3,6 @@
 from taut.guides._gaussian import Delta, FullRank, MeanField
 from taut.guides._guide import Flat, Guide, Point
 from taut.guides._mixture import GaussianMixture
+from taut.guides._program import Program, bind
 
-__all__ = ["Delta", "Flat", "FullRank", "GaussianMixture", "Guide", "MeanField", "Point"]
+__all__ = ["Delta", "Flat", "FullRank", "GaussianMixture", "Guide", "MeanField", "Point", "Program", "bind"]

@@ -1,6 +1,6 @@
 """Model and data together: named latents, a layout, a log joint, one compiled kernel."""
 
-from taut.problem._coordinates import Latent, Param
+from taut.problem._coordinates import Latent, Param, unconstrained_init
 from taut.problem._data import split
 from taut.problem._digest import digest
 from taut.problem._kernel import Kernel, compilations, count_compilation, log_joint
@@ -22,5 +22,6 @@ __all__ = [
     "predictive",
     "split",
     "trace_program",
+    "unconstrained_init",
     "user_errors",
 ]

@@ -132,26 +132,22 @@ class Coordinates(Handler):
 
     def _latent(self, site: Site) -> Site:
         fn = site.fn
-        if not dist.is_continuous(fn):
-            raise TautError(
-                "discrete-latent",
-                site=site.name,
-                source=site.source,
-                found=f"{type(fn).__name__}, whose values are discrete",
-                expected="continuous latents, or the discrete one summed out",
-                remedy="for a mixture: dist.MixtureSameFamily(dist.Categorical(weights), components)",
-            )
+        refusal = dist.latent_refusal(fn)
+        if refusal is not None:
+            code, found, expected, remedy = refusal
+            raise TautError(code, site=site.name, source=site.source, found=found, expected=expected, remedy=remedy)
         plain = site.mask is None and isinstance(site.scale, float) and site.scale == 1.0
         form = dist.location_scale(fn) if plain else None
         movable = form is not None and isinstance(form.scale, jax.core.Tracer)
-        sphere = type(fn) is dist.ProjectedNormal  # type: ignore[attr-defined]
-        transform = None if sphere else dist.unconstrainer(fn.support)
+        base = dist.unwrapped(fn)
+        sphere = type(base) is dist.ProjectedNormal  # type: ignore[attr-defined]
+        transform, support = (None, "sphere") if sphere else dist.unconstrainer_of(fn)
         if transform is None and not sphere:
             raise TautError(
                 "no-transform",
                 site=site.name,
                 source=site.source,
-                found=f"{type(fn).__name__} on {dist.describe(fn.support)}",
+                found=f"{type(base).__name__} on {support}",
                 expected="a support that the real line can be mapped onto",
                 remedy="write the site as a function of unconstrained sites: taut.deterministic("
                 f'"{site.name}", f(z)) with z = taut.sample("z", dist.Normal(0, 1))',
@@ -161,7 +157,7 @@ class Coordinates(Handler):
         if sphere:
             # The projected normal is the direction of a normal vector: the vector is the coordinate.
             value = u / jnp.linalg.norm(u, axis=-1, keepdims=True)
-            density = jnp.sum(dist.Normal(fn.concentration, 1.0).log_prob(u))  # type: ignore[attr-defined]
+            density = jnp.sum(dist.Normal(base.concentration, 1.0).log_prob(u))  # type: ignore[attr-defined]
         elif form is not None and movable:
             centredness = hole(site.name + CENTREDNESS, shape, real_dtype())
             value = form.value(u, centredness)
@@ -171,21 +167,17 @@ class Coordinates(Handler):
         else:
             assert transform is not None
             value = transform(u)
-            # Rows of a subsampled plate stand for size/length rows each, Jacobian included; a `scale` handler
-            # tempers the density alone.
-            rows = math.prod(p.size / p.length for p in site.plates)
-            volume = jnp.sum(transform.log_abs_det_jacobian(u, value)) * rows
-            density = jnp.sum(log_density(replace(site, value=value))) + volume
+            density = jnp.sum(_moved_density(replace(site, value=value), transform, u))
         self.latents[site.name] = Latent(
             name=site.name,
             shape=tuple(fn.shape()),
             coordinate_shape=shape,
-            support="sphere" if sphere else dist.describe(fn.support),
+            support=support,
             transform="direction" if sphere else _title(transform),
             plates=tuple(p.name for p in site.plates),
             movable=movable,
             hierarchical=False,
-            family=_family(fn),
+            family=type(base).__name__,
             source=site.source,
             event_dim=fn.event_dim,
         )
@@ -197,33 +189,57 @@ class Coordinates(Handler):
         return replace(site, value=value, log_density=density)
 
     def _param(self, site: Site) -> Site:
-        transform = dist.unconstrainer(site.fn)
-        init = site.init(site.key) if callable(site.init) else site.init
-        if transform is None or init is None:
-            raise TautError(
-                "param-init",
-                site=site.name,
-                source=site.source,
-                found="no initial value" if init is None else f"the constraint {dist.describe(site.fn)}",
-                expected="an initial value, and a constraint that the real line can be mapped onto",
-                remedy=f'taut.param("{site.name}", 1.0, constraint=dist.constraints.positive)',
-            )
-        if not isinstance(init, jax.core.Tracer) and not bool(np.all(dist.contains(site.fn, np.asarray(init)))):
-            raise TautError(
-                "param-init",
-                site=site.name,
-                source=site.source,
-                found=f"initial value {np.asarray(init).ravel()[0]:g}",
-                expected=f"values inside {dist.describe(site.fn)}",
-                remedy=f'taut.param("{site.name}", 1.0, constraint=...) with a value inside the constraint',
-            )
-        init = jnp.asarray(init, real_dtype())
-        start = transform.inv(init)
+        transform, init, start = unconstrained_init(site)
         self.inits[site.name] = start
         self.params[site.name] = Param(
             site.name, tuple(init.shape), tuple(start.shape), dist.describe(site.fn), _title(transform), site.source
         )
         return replace(site, value=transform(hole(site.name, start.shape, real_dtype())))
+
+
+def unconstrained_init(site: Site) -> tuple[Any, Any, Any]:
+    """The map onto a parameter's constraint, its initial value, and that value on the real line.
+
+    Raises:
+        TautError: ``param-init`` without an initial value inside a constraint that can be mapped onto.
+    """
+    transform = dist.unconstrainer(site.fn)
+    init = site.init(site.key) if callable(site.init) else site.init
+    if transform is None or init is None:
+        raise TautError(
+            "param-init",
+            site=site.name,
+            source=site.source,
+            found="no initial value" if init is None else f"the constraint {dist.describe(site.fn)}",
+            expected="an initial value, and a constraint that the real line can be mapped onto",
+            remedy=f'taut.param("{site.name}", 1.0, constraint=dist.constraints.positive)',
+        )
+    if not isinstance(init, jax.core.Tracer) and not bool(np.all(dist.contains(site.fn, np.asarray(init)))):
+        raise TautError(
+            "param-init",
+            site=site.name,
+            source=site.source,
+            found=f"initial value {np.asarray(init).ravel()[0]:g}",
+            expected=f"values inside {dist.describe(site.fn)}",
+            remedy=f'taut.param("{site.name}", 1.0, constraint=...) with a value inside the constraint',
+        )
+    init = jnp.asarray(init, real_dtype())
+    return transform, init, transform.inv(init)
+
+
+def _moved_density(site: Site, transform: Any, u: Any) -> Any:
+    """The log density of the coordinate ``u`` over the site's batch shape."""
+    batch = len(site.fn.batch_shape)
+    # Rows of a subsampled plate stand for size/length rows each, Jacobian included; a `scale` handler tempers the
+    # density alone.
+    rows = math.prod(p.size / p.length for p in site.plates)
+    volume = transform.log_abs_det_jacobian(u, site.value)
+    terms = log_density(site) + volume.sum(tuple(range(batch, volume.ndim))) * rows
+    if site.mask is None:
+        return terms
+    # Masked rows take no part: a standard normal coordinate keeps the posterior proper and the evidence what it is.
+    rest = dist.Normal(0.0, 1.0).log_prob(u)  # type: ignore[attr-defined]
+    return jnp.where(site.mask, terms, rest.sum(tuple(range(batch, rest.ndim))) * rows)
 
 
 def _check_shape(site: Site) -> None:
@@ -246,9 +262,3 @@ def _check_shape(site: Site) -> None:
 
 def _title(transform: Any) -> str:
     return type(transform).__name__.removesuffix("Transform").lower() or "identity"
-
-
-def _family(fn: Any) -> str:
-    while isinstance(fn, dist.Independent | dist.ExpandedDistribution):  # type: ignore[attr-defined]
-        fn = fn.base_dist
-    return type(fn).__name__

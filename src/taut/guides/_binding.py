@@ -1,0 +1,296 @@
+"""A guide's program on one problem: its arguments, its two abstract runs, and every later run inside a compilation."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from taut import dist
+from taut._errors import TautError
+from taut.core import Handler, Site, log_density
+from taut.guides._agreement import check_arguments, check_sites
+from taut.handlers import Trace, trace
+from taut.problem import Problem, count_compilation, digest, split, unconstrained_init, user_errors
+from taut.problem import Program as Model
+
+# Supports that cannot be compared by their bounds are compared on this many first draws.
+FIRST_DRAWS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """A guide's function, and how it stands to a problem.
+
+    Attributes:
+        fn: the function.
+        treedef: how data leaves become the model's array arguments.
+        constants: the model's other arguments.
+        sites: one abstract run, values left out; the ``fn`` of a param is its constraint, that of a sample its
+            distribution's class.
+        unclear: latents whose supports only draws can compare with the model's.
+        still: sites whose draws do not follow their parameters smoothly, with their families.
+        digest: identifies the guide's equations.
+        start: identifies the equations of its initial values.
+    """
+
+    fn: Callable[..., Any]
+    treedef: Any
+    constants: dict[str, Any]
+    sites: dict[str, Site] = field(default_factory=dict)
+    unclear: tuple[str, ...] = ()
+    still: dict[str, str] = field(default_factory=dict)
+    digest: str = ""
+    start: str = ""
+
+    def run(
+        self,
+        program: Model,
+        inputs: Any,
+        *,
+        key: Any = None,
+        params: Mapping[str, Any] | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> Trace:
+        """Run the guide at the model's rows.
+
+        Args:
+            program: the traced model.
+            inputs: `Problem.inputs`.
+            key: JAX key for what is drawn.
+            params: parameters on the real line; initial values without them.
+            values: values of latents, used in place of draws.
+
+        Returns:
+            Its sites.
+        """
+        handler = _Stand(_plates(program), program.evaluate("rows", {}, *inputs), key, params, values or {})
+        arguments = {**jax.tree.unflatten(self.treedef, inputs[0][:-1]), **self.constants}
+        taken = _taken(self.fn, arguments)
+        with user_errors(), trace() as sites, handler:
+            self.fn(**{name: arguments[name] for name in taken})
+        return sites
+
+
+def bind(fn: Callable[..., Any], problem: Problem) -> Binding:
+    """Run a guide twice, abstractly, and check it against the model.
+
+    The first run finds its parameters; the second has them as inputs, so that what is compiled does not depend on
+    their initial values.
+    """
+    arrays, constants = split(problem.model, problem.data)
+    binding = Binding(fn, jax.tree.structure(dict(arrays)), constants)
+    model = problem.program
+    found: dict[str, Site] = {}
+    shapes: dict[str, Any] = {}
+
+    def first(inputs: Any, words: Any) -> list[Any]:
+        sites = binding.run(model, inputs, key=jax.random.wrap_key_data(words))
+        found.update(sites)
+        starts = {n: s.infer["start"] for n, s in sites.items() if s.kind == "param"}
+        shapes.update({n: jax.ShapeDtypeStruct(v.shape, v.dtype) for n, v in starts.items()})
+        return list(starts.values())
+
+    words = jax.ShapeDtypeStruct((2,), np.uint32)
+    opening = jax.make_jaxpr(first)(problem.inputs, words)
+    unclear = check_sites(model, found)
+    arguments: list[tuple[Site, str, Any]] = []
+
+    def second(params: Any, inputs: Any, words: Any) -> list[Any]:
+        sites = binding.run(model, inputs, key=jax.random.wrap_key_data(words), params=params)
+        parts = [part for site in sites.values() if site.kind == "sample" for part in _constrained(site)]
+        arguments.extend((site, name, constraint) for site, name, constraint, _ in parts)
+        drawn = [sites[name] for name in model.latents]
+        return [*(value for *_, value in parts), *(s.value for s in drawn), *(jnp.sum(log_density(s)) for s in drawn)]
+
+    closed = jax.make_jaxpr(second)(shapes, problem.inputs, words)
+    # Leaves of a mapping are sorted by name.
+    check_arguments(closed, arguments, {n: found[n] for n in sorted(shapes)})
+    still = {n: type(s.fn).__name__ for n, s in found.items() if s.kind == "sample" and not s.fn.has_rsample}
+    sites = {n: _bare(s) for n, s in found.items()}
+    return replace(
+        binding, sites=sites, unclear=unclear, still=still, digest=_fingerprint(closed), start=_fingerprint(opening)
+    )
+
+
+class Start:
+    """A binding as far as its initial values go: equal where those have the same equations."""
+
+    def __init__(self, binding: Binding):
+        self.binding = binding
+
+    def __hash__(self) -> int:
+        return hash(self.binding.start)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Start) and (self.binding.start, self.binding.digest) == (
+            other.binding.start,
+            other.binding.digest,
+        )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def start(recipe: Start, program: Model, inputs: Any, words: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Initial values on the real line, and whether first draws of unclear sites lie in the model's supports."""
+    count_compilation()
+    binding = recipe.binding
+    key = jax.random.wrap_key_data(words)
+
+    def params_at(key: Any) -> dict[str, Any]:
+        sites = binding.run(program, inputs, key=key)
+        return {n: s.infer["start"] for n, s in sites.items() if s.kind == "param"}
+
+    params = params_at(key)
+
+    def look(key: Any) -> dict[str, Any]:
+        sites = binding.run(program, inputs, key=key, params=params)
+        point = {name: sites[name].value for name in program.latents}
+        holes = program.evaluate("init", {}, *inputs)
+        inside = program.evaluate("inside", holes, *inputs, values=point)
+        return {name: inside[name] for name in binding.unclear}
+
+    if not binding.unclear:
+        return params, {}
+    return params, jax.vmap(look)(jax.random.split(key, FIRST_DRAWS))
+
+
+class _Stand(Handler):
+    """Stand a guide at given rows, parameters and values; refuse what has no place in a guide."""
+
+    def __init__(
+        self,
+        plates: Mapping[str, int],
+        rows: Mapping[str, Any],
+        key: Any,
+        params: Mapping[str, Any] | None,
+        values: Mapping[str, Any],
+    ):
+        super().__init__()
+        self.plates = plates
+        self.rows = rows
+        self.key = key
+        self.params = params
+        self.values = values
+        self.count = 0
+
+    def before(self, site: Site) -> Site:
+        if site.kind == "plate":
+            return self._plate(site)
+        if site.kind == "param":
+            return self._param(site)
+        if site.kind == "factor":
+            raise TautError(
+                "bad-argument",
+                site=site.name,
+                source=site.source,
+                found="a factor in a guide",
+                expected="taut.sample and taut.param: a factor adds to the objective and cannot change what is drawn",
+                remedy=f"move taut.factor({site.name!r}, ...) to the model",
+            )
+        if site.kind == "sample" and site.observed:
+            raise TautError(
+                "guide-observed",
+                site=site.name,
+                source=site.source,
+                found=f"taut.sample({site.name!r}, ..., obs=...) in the guide",
+                expected="latents only: data belong to the model",
+                remedy=f"delete the line taut.sample({site.name!r}, ...) from the guide",
+            )
+        if site.kind == "sample" and site.value is None:
+            if site.name in self.values:
+                return replace(site, value=self.values[site.name])
+            return replace(site, key=self._next_key()) if self.key is not None else site
+        return site
+
+    def _plate(self, site: Site) -> Site:
+        name, frame = site.name, site.fn
+        size = self.plates.get(name)
+        if size is None and frame.length < frame.size:
+            close = difflib.get_close_matches(name, self.plates, 1)
+            raise TautError(
+                "guide-unknown",
+                site=name,
+                source=site.source,
+                found=f"plate {name!r} draws {frame.length} of {frame.size} rows; the model has no plate of that name",
+                expected=f"one of the model's plates: {', '.join(self.plates) or 'it has none'}",
+                remedy=f"did you mean {close[0]!r}?" if close else f'taut.plate("{name}", {frame.size})',
+            )
+        if size is not None and size != frame.size:
+            raise TautError(
+                "plate-reuse",
+                site=name,
+                source=site.source,
+                found=f"plate {name!r} of size {frame.size} in the guide and {size} in the model",
+                expected="one size",
+                remedy=f'taut.plate("{name}", {size})',
+            )
+        return replace(site, value=self.rows[name] if name in self.rows else np.arange(frame.size))
+
+    def _param(self, site: Site) -> Site:
+        site = replace(site, key=self._next_key() if callable(site.init) else None)
+        transform = dist.unconstrainer(site.fn)
+        if self.params is not None and transform is not None:
+            return replace(site, value=transform(self.params[site.name]))
+        transform, init, start = unconstrained_init(site)
+        return replace(site, value=init, infer={"start": start, "transform": type(transform).__name__})
+
+    def _next_key(self) -> Any:
+        self.count += 1
+        return None if self.key is None else jax.random.fold_in(self.key, self.count)
+
+
+def _plates(program: Model) -> dict[str, int]:
+    return {frame.name: frame.size for site in program.sites.values() for frame in site.plates}
+
+
+def _taken(fn: Callable[..., Any], known: Mapping[str, Any]) -> list[str]:
+    """The arguments that a guide takes of those that there are."""
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return list(known)
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return list(known)
+    for p in parameters:
+        if p.name not in known and p.default is p.empty and p.kind is not p.VAR_POSITIONAL:
+            close = difflib.get_close_matches(p.name, known, 1)
+            raise TautError(
+                "data-missing",
+                site=p.name,
+                found=f"data for {', '.join(known) or 'nothing'}",
+                expected=f"a value for the guide's argument {p.name!r}",
+                remedy=f"rename it to {close[0]!r}" if close else f"leave {p.name!r} out of the guide's arguments",
+            )
+    return [p.name for p in parameters if p.name in known]
+
+
+def _constrained(site: Site) -> list[tuple[Site, str, Any, Any]]:
+    """The arguments of a site's distribution that not every number may be."""
+    fn = site.fn
+    while isinstance(fn, dist.Independent | dist.ExpandedDistribution):  # type: ignore[attr-defined]
+        fn = fn.base_dist
+    bare = replace(site, fn=fn, value=None)
+    limits = {n: c for n, c in fn.arg_constraints.items() if n in vars(fn) and isinstance(c, dist.constraints.Constraint)}
+    return [(bare, name, constraint, jnp.asarray(vars(fn)[name])) for name, constraint in limits.items()]
+
+
+def _bare(site: Site) -> Site:
+    fn = site.fn if site.kind == "param" else type(site.fn)
+    infer = {"transform": site.infer["transform"]} if site.kind == "param" else {}
+    return replace(site, fn=fn, value=None, key=None, init=None, log_density=None, infer=infer)
+
+
+def _fingerprint(closed: Any) -> str:
+    """Unlike a model's, a guide's constants are part of what is compiled, so their values count."""
+    hasher = hashlib.blake2b(digest(closed).encode(), digest_size=16)
+    for const in closed.consts:
+        hasher.update(np.asarray(const).tobytes())
+    return hasher.hexdigest()

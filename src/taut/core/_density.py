@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from taut import dist
+from taut._errors import TautError
 from taut.core._site import Site
 
 
@@ -14,13 +15,17 @@ def log_density(site: Site) -> Any:
     r"""What a site adds to the log joint, $s \cdot 1_{\text{mask}} \log p(x)$, over its batch shape, in nats.
 
     Masked values are replaced by an ordinary point of the support before the density is taken, so that a masked NaN
-    leaves both the value and the gradient finite.
+    leaves both the value and the gradient finite. An observation outside of a support that moves with other values,
+    as in ``Uniform(0, theta)``, has density zero.
 
     Args:
         site: a ``sample`` or ``factor`` site with a value.
 
     Returns:
         An array of the distribution's batch shape.
+
+    Raises:
+        TautError: ``bad-argument`` when the mask or the scale is wider than the site.
     """
     if site.kind == "factor":
         terms = jnp.asarray(site.value)
@@ -32,6 +37,24 @@ def log_density(site: Site) -> Any:
             mask = jnp.asarray(site.mask).reshape(jnp.shape(site.mask) + (1,) * len(site.fn.event_shape))
             value = jnp.where(mask, value, dist.feasible(site.fn))
         terms = site.fn.log_prob(value)
+        if site.observed and dist.is_moving(site.fn.support):
+            terms = jnp.where(dist.contains(site.fn.support, value), terms, -jnp.inf)
+    for what, weight in (("mask", site.mask), ("scale", site.scale)):
+        _check_width(site, what, weight, jnp.shape(terms))
     if site.mask is not None:
         terms = jnp.where(site.mask, terms, 0.0)
     return terms if isinstance(site.scale, float) and site.scale == 1.0 else terms * site.scale
+
+
+def _check_width(site: Site, what: str, weight: Any, shape: tuple[int, ...]) -> None:
+    found = jnp.shape(weight) if weight is not None else ()
+    if len(found) <= len(shape) and all(n in (1, m) for n, m in zip(found[::-1], shape[::-1], strict=False)):
+        return
+    raise TautError(
+        "bad-argument",
+        site=site.name,
+        source=site.source,
+        found=f"a {what} of shape {found} over a site of batch shape {shape}",
+        expected=f"a {what} that broadcasts to {shape}",
+        remedy=f"open the {what} handler inside the plate that its rows belong to, around this site alone",
+    )

@@ -50,7 +50,10 @@ def sample(name: str, fn: Any, obs: Any = None, *, key: jax.Array | None = None,
             remedy=f'taut.sample("{name}", dist.Normal(0, 1))',
         )
     value = _array(name, obs, source)
-    site = Site("sample", name, fn, value, obs is not None, key=key, source=source, infer=dict(infer or {}))
+    fn, mask = dist.unmasked(fn)
+    site = Site(
+        "sample", name, fn, value, obs is not None, mask=mask, key=key, source=source, infer=dict(infer or {})
+    )
     return apply(site, _draw).value
 
 

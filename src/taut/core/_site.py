@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 Kind = Literal["sample", "param", "deterministic", "factor", "plate"]
 
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
+_PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 
 
 class PlateFrame(NamedTuple):
@@ -69,7 +71,7 @@ def user_line() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         filename = frame.f_code.co_filename
-        if not filename.startswith(_PACKAGE) and "contextlib" not in filename:
+        if not filename.startswith(_PACKAGE) and filename != contextlib.__file__:
             return f"{Path(filename).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Self
 
-from taut.core._site import Site
+from taut._errors import TautError
+from taut.core._site import Site, user_line
 
 _STACK: ContextVar[tuple[tuple[Any, Frame], ...]] = ContextVar("taut_handlers", default=())
 
@@ -28,7 +29,7 @@ class Frame:
 
 
 class Handler(Frame):
-    """A way to run a program differently: ``with handler: ...`` or ``handler(fn)(*args)``.
+    """A way to run a program differently: ``with handler: ...``, ``handler(fn, ...)(*args)``, or as a decorator.
 
     A handler is a constant. What a run must remember lives in the frame that `begin` makes for it, so that one handler
     object may serve many threads at once.
@@ -39,6 +40,10 @@ class Handler(Frame):
 
     def __init__(self, fn: Callable[..., Any] | None = None):
         self.fn = fn
+        if fn is not None:
+            # The signature and the name that tools read are those of the program.
+            self.__wrapped__ = fn
+            self.__name__ = getattr(fn, "__name__", type(self).__name__)
 
     def begin(self) -> Frame:
         """The frame of a new run: the handler itself when there is nothing to remember."""
@@ -53,15 +58,31 @@ class Handler(Frame):
         pop(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.fn is None:
-            raise TypeError(f"{type(self).__name__} was made without a function: use it in a with statement")
+        if self.fn is None and len(args) == 1 and callable(args[0]) and not kwargs:
+            return self.bind(args[0])
         with self:
-            return self.fn(*args, **kwargs)
+            return self.program(*args, **kwargs)
+
+    @property
+    def program(self) -> Callable[..., Any]:
+        """The program that the handler was made with; a refusal if there is none."""
+        if self.fn is not None:
+            return self.fn
+        title = type(self).__name__
+        raise TautError(
+            "bad-argument",
+            site=title,
+            source=user_line(),
+            found=f"{title} without a program to run",
+            expected="a program, or a with statement",
+            remedy=f"taut.handlers.{title}(model, ...)(*args), or: with taut.handlers.{title}(...): model(*args)",
+        )
 
     def bind(self, fn: Callable[..., Any]) -> Self:
         """The same handler around ``fn``."""
         twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__, fn=fn)
+        twin.__dict__.update(self.__dict__)
+        Handler.__init__(twin, fn)
         return twin
 
 

@@ -6,6 +6,7 @@ This is the only room that imports a distribution library. Every name of `numpyr
 from numpyro.distributions import *  # noqa: F403
 from numpyro.distributions import Distribution, biject_to, constraints, kl_divergence, transforms
 
+from taut.dist._latent import Refusal, latent_refusal, unconstrainer_of, unmasked, unwrapped
 from taut.dist._location_scale import LocationScale, location_scale
 from taut.dist._support import (
     contains,
@@ -14,12 +15,14 @@ from taut.dist._support import (
     holds,
     is_continuous,
     is_distribution,
+    is_moving,
     unconstrainer,
 )
 
 __all__ = [
     "Distribution",
     "LocationScale",
+    "Refusal",
     "biject_to",
     "constraints",
     "contains",
@@ -28,8 +31,13 @@ __all__ = [
     "holds",
     "is_continuous",
     "is_distribution",
+    "is_moving",
     "kl_divergence",
+    "latent_refusal",
     "location_scale",
     "transforms",
     "unconstrainer",
+    "unconstrainer_of",
+    "unmasked",
+    "unwrapped",
 ]

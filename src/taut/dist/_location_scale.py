@@ -69,12 +69,13 @@ def location_scale(fn: nd.Distribution) -> LocationScale | None:
                 return terms.sum(tuple(range(-events, 0))) if events else terms
 
             return LocationScale(jnp.broadcast_to(base.loc, shape), jnp.broadcast_to(base.scale, shape), moved)
-    if type(base) is nd.MultivariateNormal and base is fn:
+    if type(base) is nd.MultivariateNormal:
         # Only the standard deviations are moved; the correlations stay in the coordinate's own distribution.
         scale = jnp.sqrt(jnp.sum(base.scale_tril**2, axis=-1))
 
         def moved_vector(loc: Any, new_scale: Any, u: Any) -> Any:
-            return nd.MultivariateNormal(loc, scale_tril=(new_scale / scale)[..., None] * base.scale_tril).log_prob(u)
+            terms = nd.MultivariateNormal(loc, scale_tril=(new_scale / scale)[..., None] * base.scale_tril).log_prob(u)
+            return terms.sum(tuple(range(-events, 0))) if events else terms
 
         return LocationScale(jnp.broadcast_to(base.loc, shape), jnp.broadcast_to(scale, shape), moved_vector)
     return None

@@ -42,6 +42,13 @@ def describe(constraint: Any) -> str:
     return snake if simple or not bounds else f"{snake}({', '.join(bounds)})"
 
 
+def is_moving(constraint: Any) -> bool:
+    """Whether the bounds of a support are computed while the program runs: from data, or from other latents."""
+    if isinstance(constraint, _Independent):
+        return is_moving(constraint.base_constraint)
+    return any(isinstance(bound, jax.core.Tracer) for bound in vars(constraint).values())
+
+
 def contains(constraint: Any, value: Any) -> Any:
     """Elementwise (or eventwise) truth of ``value in constraint``."""
     return constraint(value)

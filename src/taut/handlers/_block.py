@@ -14,21 +14,21 @@ class block(Handler):
 
     Args:
         fn: the program.
-        hide: names to hide; with neither ``hide``, ``expose`` nor ``hide_fn`` every site is hidden.
-        expose: names to leave visible; all others are hidden.
         hide_fn: a function of the site that says whether to hide it.
+        hide: names to hide; with neither ``hide_fn``, ``hide`` nor ``expose`` every site is hidden.
+        expose: names to leave visible; all others are hidden.
     """
 
     def __init__(
         self,
         fn: Callable[..., Any] | None = None,
+        hide_fn: Callable[[Site], bool] | None = None,
         hide: Iterable[str] | None = None,
         expose: Iterable[str] | None = None,
-        hide_fn: Callable[[Site], bool] | None = None,
     ):
         super().__init__(fn)
-        self.hide = None if hide is None else frozenset(hide)
-        self.expose = None if expose is None else frozenset(expose)
+        self.hide = _names(hide)
+        self.expose = _names(expose)
         self.hide_fn = hide_fn
 
     def before(self, site: Site) -> Site:
@@ -40,3 +40,9 @@ class block(Handler):
         else:
             hidden = self.expose is None or site.name not in self.expose
         return replace(site, stopped=True) if hidden else site
+
+
+def _names(names: Iterable[str] | None) -> frozenset[str] | None:
+    if names is None:
+        return None
+    return frozenset((names,) if isinstance(names, str) else names)

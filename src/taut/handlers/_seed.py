@@ -15,9 +15,12 @@ from taut.core import Frame, Handler, Site
 class seed(Handler):
     """Draw latent sites, and the rows of subsampled plates, from a stream of keys.
 
+    A plate that a program opens twice yields the same rows both times.
+
     Args:
         fn: the program.
         key: an integer or a JAX key.
+        rng_seed: another name for ``key``, NumPyro's.
 
     Example:
         >>> import taut
@@ -28,9 +31,15 @@ class seed(Handler):
         True
     """
 
-    def __init__(self, fn: Callable[..., Any] | None = None, key: int | jax.Array = 0):
+    def __init__(
+        self,
+        fn: Callable[..., Any] | None = None,
+        key: int | jax.Array = 0,
+        *,
+        rng_seed: int | jax.Array | None = None,
+    ):
         super().__init__(fn)
-        self.key = key
+        self.key = key if rng_seed is None else rng_seed
 
     def begin(self) -> Frame:
         """A fresh stream: the same handler gives the same draws each time it is entered."""
@@ -40,6 +49,7 @@ class seed(Handler):
 class _Stream(Frame):
     def __init__(self, key: int | jax.Array):
         self.key = jax_key(key)
+        self.plates: dict[str, jax.Array] = {}
 
     def before(self, site: Site) -> Site:
         drawn = (
@@ -49,5 +59,9 @@ class _Stream(Frame):
         )
         if not drawn or site.value is not None or site.key is not None:
             return site
+        if site.kind == "plate" and site.name in self.plates:
+            return replace(site, key=self.plates[site.name])
         self.key, key = jax.random.split(self.key)
+        if site.kind == "plate":
+            self.plates[site.name] = key
         return replace(site, key=key)

@@ -15,9 +15,12 @@ class Trace(Frame, dict[str, Site]):
     __hash__ = Frame.__hash__
 
     def after(self, site: Site) -> Site:
-        """Record the site; refuse a name that is taken."""
+        """Record the site; refuse a name that is taken. A plate may be opened again, as long as it is the same."""
         known = self.get(site.name)
-        if known is not None and not (site.kind == known.kind == "plate"):
+        if known is not None and site.kind == known.kind == "plate":
+            _check_same(known, site)
+            return site
+        if known is not None:
             raise TautError(
                 "duplicate-site",
                 site=site.name,
@@ -61,6 +64,23 @@ class trace(Handler):
     def get_trace(self, *args: Any, **kwargs: Any) -> Trace:
         """Run the program and return its record."""
         with self as sites:
-            assert self.fn is not None
-            self.fn(*args, **kwargs)
+            self.program(*args, **kwargs)
         return sites
+
+
+def _check_same(first: Site, again: Site) -> None:
+    if first.fn == again.fn:
+        return
+    names = {"size": "size", "length": "subsample_size", "dim": "dim"}
+    differ = [k for k in names if getattr(first.fn, k) != getattr(again.fn, k)]
+    texts = [", ".join(f"{names[k]}={getattr(s.fn, k)}" for k in differ) + f" at {s.source}" for s in (first, again)]
+    raise TautError(
+        "plate-reuse",
+        site=again.name,
+        source=again.source,
+        found=" and ".join(texts),
+        expected="one plate per name: the same size, rows and dimension each time it is opened",
+        remedy=f'taut.plate("{again.name}_2", {again.fn.size}) for other rows, or dim={first.fn.dim} each time'
+        if "dim" not in differ or len(differ) > 1
+        else f'taut.plate("{again.name}", {again.fn.size}, dim={min(first.fn.dim, again.fn.dim)}) each time',
+    )

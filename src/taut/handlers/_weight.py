@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from taut._errors import TautError
 from taut.core import Handler, Site, user_line
 
@@ -15,25 +19,31 @@ class scale(Handler):
 
     Args:
         fn: the program.
-        scale: the factor; 2 counts every site twice.
+        scale: the factor; 2 counts every site twice. An array must broadcast to the sites' batch shapes.
+
+    Raises:
+        TautError: ``bad-argument`` for a number that is not positive.
     """
 
     def __init__(self, fn: Callable[..., Any] | None = None, scale: Any = 1.0):
         super().__init__(fn)
-        if isinstance(scale, int | float) and scale <= 0:
+        concrete = not isinstance(scale, jax.core.Tracer)
+        if concrete and not np.all(np.asarray(scale) > 0):
             raise TautError(
                 "bad-argument",
                 site="scale",
                 source=user_line(),
                 found=f"scale={scale}",
-                expected="a positive number",
+                expected="positive numbers",
                 remedy="taut.handlers.scale(model, scale=2.0), or taut.handlers.mask(model, mask=False) to leave sites out",
             )
         self.factor = scale
 
     def before(self, site: Site) -> Site:
         """Weigh a site that has a density."""
-        return replace(site, scale=site.scale * self.factor) if site.kind in ("sample", "factor") else site
+        if site.kind not in ("sample", "factor"):
+            return site
+        return replace(site, scale=site.scale * self.factor)
 
 
 class mask(Handler):
@@ -43,15 +53,25 @@ class mask(Handler):
 
     Args:
         fn: the program.
-        mask: booleans that broadcast with the sites' batch shapes.
+        mask: booleans that broadcast to the sites' batch shapes.
+
+    Example:
+        >>> import taut
+        >>> from taut import dist
+        >>> def model(y):
+        ...     with taut.plate("rows", 3), taut.handlers.mask(mask=~jnp.isnan(y)):
+        ...         taut.sample("y", dist.Normal(0.0, 1.0), obs=y)
+        >>> site = taut.handlers.trace(model).get_trace(np.array([0.5, np.nan, 1.5]))["y"]
+        >>> taut.core.log_density(site).shape, bool(jnp.isfinite(taut.core.log_density(site)).all())
+        ((3,), True)
     """
 
     def __init__(self, fn: Callable[..., Any] | None = None, mask: Any = True):
         super().__init__(fn)
-        self.mask = mask
+        self.mask = mask if isinstance(mask, bool | jax.Array) else np.asarray(mask, bool)
 
     def before(self, site: Site) -> Site:
         """Restrict a site that has a density."""
         if site.kind not in ("sample", "factor"):
             return site
-        return replace(site, mask=self.mask if site.mask is None else site.mask & self.mask)
+        return replace(site, mask=self.mask if site.mask is None else jnp.logical_and(site.mask, self.mask))

@@ -2,7 +2,7 @@
 # Make .venv hold exactly what requirements.lock says, and taut itself; do nothing when it already does.
 #
 # PYTHON names the interpreter to use; empty means the first fit one of python3, python3.13, python3.12, python3.11.
-# Both stamps are written last, so that an interrupted installation is never taken for a finished one.
+# Both stamps go first and come last, so that an interrupted installation is never taken for a finished one.
 set -eu
 cd "$(dirname "$0")/.."
 root=$(pwd -P)
@@ -31,8 +31,8 @@ wanted() { # what the stamp must say, for an interpreter of version $1; a moved 
 
 built() { # is .venv finished, for this lock and this folder (and for version $1, if given)?
     [ -f .venv/taut.stamp ] && [ -x .venv/bin/python ] || return 1
-    version=$(.venv/bin/python -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || return 1
-    [ "${1:-$version}" = "$version" ] && [ "$(cat .venv/taut.stamp)" = "$(wanted "$version")" ]
+    has=$(.venv/bin/python -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || return 1
+    [ "${1:-$has}" = "$has" ] && [ "$(cat .venv/taut.stamp)" = "$(wanted "$has")" ]
 }
 
 find_python() { # sets version and python, or stops with one line
@@ -57,6 +57,7 @@ if [ -n "${PYTHON:-}" ] || ! built; then
     find_python
     if ! built "$version"; then
         echo "taut: installing the locked dependencies into .venv with Python $version; this takes a minute or two, once."
+        rm -f .venv/taut.stamp .venv/taut.project
         "$python" -m venv --clear .venv || failed
         .venv/bin/python -m pip install -qq --no-deps -r requirements.lock || failed
         wanted "$version" > .venv/taut.stamp

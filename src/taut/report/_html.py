@@ -26,7 +26,12 @@ def html(content: Content) -> str:
         TautError: ``missing-extra`` without matplotlib.
 
     Example:
-        >>> Path("fit.html").write_text(html(content), encoding="utf-8")
+        >>> from pathlib import Path
+        >>> from taut.report import Content, SiteDraws
+        >>> even = SiteDraws("latent", np.linspace(0.0, 1.0, 1001))
+        >>> page = html(Content("coin", "unverified", "No weights yet.", sites={"p": even}))
+        >>> Path("coin.html").write_text(page, encoding="utf-8") > 5000
+        True
     """
     found = listing(content, rows=120)
     notes = "".join(f'<p class="muted">{escape(n)}</p>' for n in _table.notes(content, found, 10_000))

@@ -227,10 +227,12 @@ def _range(draws: np.ndarray, found: Weights | None, tail: float) -> tuple[float
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
     """Mean over the ``window`` values around each; half as many at the ends."""
-    at = np.arange(len(values))
-    first, after = np.maximum(at - window // 2, 0), np.minimum(at + (window + 1) // 2, len(values))
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    return (total[after] - total[first]) / (after - first)
+    if window == 1:
+        return values
+    begin = (window - 1) // 2
+    # Not differences of a cumulative sum: a start at -1e15 would drown the end.
+    sums, counts = (np.convolve(v, np.ones(window))[begin : begin + len(v)] for v in (values, np.ones(len(values))))
+    return sums / counts
 
 
 def _strongest(table: np.ndarray, w: np.ndarray, most: int) -> list[tuple[int, int, float]]:

@@ -34,9 +34,14 @@ def text(content: Content, rows: int | None = 40, width: int = 100) -> str:
         Lines of at most ``width`` columns (figures are never cut), without a final newline.
 
     Example:
-        >>> print(text(content))
-        [trusted] schools: The guide matches the posterior.
-        ...
+        >>> from taut.report import Content, SiteDraws
+        >>> even = SiteDraws("latent", np.linspace(0.0, 1.0, 1001))
+        >>> print(text(Content("coin", "unverified", "No weights yet.", sites={"p": even})))
+        [unverified] coin: No weights yet.
+        <BLANKLINE>
+        1,001 draws from the guide
+                   mean     sd     5%    50%    95%
+        p         0.500  0.289  0.050  0.500  0.950
     """
     found = listing(content, rows)
     blocks = [

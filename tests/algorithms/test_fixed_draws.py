@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from taut.algorithms._draws import orthogonal_antithetic
+from taut._draws import orthogonal_antithetic
 from taut.algorithms._fixed_draws import curvature_scale, finished, init, maximise, step
 from taut.algorithms._levels import climb, fresh_elbo, level_draws
 from taut.algorithms._mean_field import init_mean_field, linear_response, mean_field_draws

@@ -5,15 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from taut.algorithms._modes import (
-    distinct,
-    find_modes,
-    mixture,
-    mixture_draws,
-    mixture_log_density,
-    same_mode,
-)
+from taut.algorithms._modes import distinct, find_modes, same_mode
 from taut.algorithms._starts import explore, lower_factor
+from taut.guides._mixture import mixture, mixture_draws, mixture_log_density
 
 
 def normal_log_density(z, mean, cov):

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from taut._draws import pool
 from taut._keys import generator
 from taut.algorithms._algorithm import Algorithm, Progress, Solution
 from taut.algorithms._centring import matched_gaussian, optimal_centring, recentre
 from taut.algorithms._deterministic import DONE, FixedDraws, State, best_fit, comparable, evaluator
-from taut.algorithms._draws import pool
 from taut.algorithms._fixed_draws import positions
 from taut.algorithms._levels import Climb, climb
 from taut.algorithms._modes import distinct
@@ -114,9 +114,7 @@ class Auto(Algorithm):
         run, d = state.run, problem.dim
         fitted = best_fit(run)
         rng = generator(run.key, 100 + state.rounds)
-        rows = positions(
-            fitted.state.mean, fitted.state.factor, fitted.state.point, pool(max(512, 4 * d), d, rng)
-        )
+        rows = positions(fitted.state.mean, fitted.state.factor, fitted.state.point, pool(max(512, 4 * d), d, rng))
         location, log_scale = problem.hierarchies(rows, run.centredness)
         usable = np.isfinite(log_scale).all(axis=1) & np.isfinite(location).all(axis=1)
         where = np.flatnonzero(problem.hierarchical)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taut.algorithms._draws import paired_standard_error
+from taut._draws import paired_standard_error
 from taut.algorithms._moving_frame import (
     clipped_spectrum,
     frame_gradient,
@@ -205,7 +205,7 @@ def step(evaluate: Evaluate, state: State) -> tuple[State, Info]:
         The next `State` and an `Info`.
 
     Example:
-        >>> from taut.algorithms._draws import orthogonal_antithetic
+        >>> from taut._draws import orthogonal_antithetic
         >>> f = lambda z: (-2 * (z**2).sum(1), -4 * z)
         >>> u = orthogonal_antithetic(8, 2, np.random.default_rng(0))
         >>> state = init(f, np.ones(2), np.eye(2), u)

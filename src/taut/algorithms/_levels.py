@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taut.algorithms._draws import gaussian_log_density, orthogonal_antithetic, paired_standard_error, pool
+from taut._draws import gaussian_log_density, orthogonal_antithetic, paired_standard_error, pool
 from taut.algorithms._fixed_draws import Info, State, init, maximise, positions
 from taut.algorithms._starts import Evaluate
 

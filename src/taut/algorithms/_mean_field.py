@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from taut.algorithms._draws import orthogonal_antithetic
+from taut._draws import orthogonal_antithetic
 from taut.algorithms._fixed_draws import State, init, positions
 from taut.algorithms._starts import Evaluate
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from taut.algorithms._draws import gaussian_log_density, orthogonal_antithetic, pool
+from taut._draws import orthogonal_antithetic
 from taut.algorithms._polish import Polished, polish
 from taut.algorithms._starts import Evaluate, Starts, gaussian_elbos
 
@@ -140,60 +140,3 @@ def find_modes(
             merged.append(c)
     floor = merged[0].elbo - max(margin, 3.0 * latent)
     return Modes([c for c in merged if c.elbo >= floor][:most], gradients)
-
-
-class Mixture(NamedTuple):
-    """A mixture of Gaussians. weights ``(K,)``, means ``(K, D)``, factors ``(K, D, D)`` lower triangular."""
-
-    weights: np.ndarray
-    means: np.ndarray
-    factors: np.ndarray
-
-
-def mixture(
-    means: Sequence[np.ndarray], factors: Sequence[np.ndarray], log_evidences: Sequence[float] | np.ndarray
-) -> Mixture:
-    r"""Gaussians weighted by the evidence of the mode each of them covers: :math:`w_k = Z_k / \sum_j Z_j`.
-
-    Args:
-        means: one ``(D,)`` per mode.
-        factors: one ``(D, D)`` lower triangular per mode.
-        log_evidences: log of the importance-sampling evidence found with each, nats.
-
-    Returns:
-        `Mixture`.
-    """
-    log_z = np.asarray(log_evidences, dtype=float)
-    weights = np.exp(log_z - log_z.max())
-    return Mixture(weights / weights.sum(), np.stack(list(means)), np.stack(list(factors)))
-
-
-def mixture_log_density(z: np.ndarray, mix: Mixture) -> np.ndarray:
-    r""":math:`\log\sum_k w_k N(z; m_k, C_k C_k^\top)`, ``(n,)`` nats, with the largest term taken out of the sum."""
-    terms = np.empty((len(mix.weights), len(z)))
-    for k, (weight, mean, factor) in enumerate(zip(*mix, strict=True)):
-        u = solve_triangular(factor, (z - mean).T, lower=True, check_finite=False).T
-        log_weight = np.log(weight) if weight > 0 else -np.inf
-        terms[k] = log_weight + gaussian_log_density(u, np.log(np.diagonal(factor)).sum())
-    top = terms.max(0)
-    return top + np.log(np.exp(terms - top).sum(0))
-
-
-def mixture_draws(rows: int, mix: Mixture, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws stratified by component: every component gets ``rows * weight`` of them, rounded systematically.
-
-    With one uniform ``v``, component k gets the number of points ``v + i`` in its stretch of the cumulated weights;
-    its expectation is exactly ``rows * weight``, so averages over the draws stay unbiased.
-
-    Returns:
-        Draws ``(rows, D)`` ordered by component, and the component of each ``(rows,)``.
-    """
-    edges = np.concatenate([[0.0], np.cumsum(mix.weights) * rows])
-    edges[-1] = rows
-    counts = np.diff(np.ceil(edges - rng.uniform()).clip(0)).astype(int)
-    z = [
-        mean + pool(count, len(mean), rng) @ factor.T
-        for count, mean, factor in zip(counts, mix.means, mix.factors, strict=True)
-        if count
-    ]
-    return np.concatenate(z), np.repeat(np.arange(len(counts)), counts)

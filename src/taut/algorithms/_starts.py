@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taut.algorithms._draws import orthogonal_antithetic
+from taut._draws import orthogonal_antithetic
 
 Evaluate = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 

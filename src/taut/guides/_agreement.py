@@ -68,9 +68,9 @@ def outside(model: Model, name: str, source: str, found: str) -> TautError:
         source=source,
         found=found,
         expected=f"values in {latent.support}, the support of {latent.family} in the model ({latent.source})",
-        remedy=_FAMILIES.get(latent.support.partition("(")[0], "give the guide's site a distribution on that support").format(
-            name=name
-        ),
+        remedy=_FAMILIES.get(
+            latent.support.partition("(")[0], "give the guide's site a distribution on that support"
+        ).format(name=name),
     )
 
 

@@ -278,7 +278,9 @@ def _constrained(site: Site) -> list[tuple[Site, str, Any, Any]]:
     while isinstance(fn, dist.Independent | dist.ExpandedDistribution):  # type: ignore[attr-defined]
         fn = fn.base_dist
     bare = replace(site, fn=fn, value=None)
-    limits = {n: c for n, c in fn.arg_constraints.items() if n in vars(fn) and isinstance(c, dist.constraints.Constraint)}
+    limits = {
+        n: c for n, c in fn.arg_constraints.items() if n in vars(fn) and isinstance(c, dist.constraints.Constraint)
+    }
     return [(bare, name, constraint, jnp.asarray(vars(fn)[name])) for name, constraint in limits.items()]
 
 

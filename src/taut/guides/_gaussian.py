@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from taut._draws import pool
 from taut._keys import generator
-from taut.guides._antithetic import antithetic_normal
 from taut.guides._guide import Flat, Guide
 from taut.problem import Problem, Program
 
@@ -60,7 +60,7 @@ class MeanField(Guide):
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
     ) -> tuple[Flat, np.ndarray]:
         """See `Guide`."""
-        noise = antithetic_normal(rows, problem.dim, rng)
+        noise = pool(rows, problem.dim, rng)
         log_scale = np.asarray(params["log_scale"], float)
         z = np.asarray(params["loc"], float) + noise * np.exp(log_scale)
         return flat(problem.program, self.centredness, z, np), _standard(noise, np) - log_scale.sum()
@@ -96,7 +96,9 @@ class FullRank(Guide):
     @staticmethod
     def factor(params: Mapping[str, Any]) -> np.ndarray:
         """$C$ from the parameters."""
-        return np.tril(np.asarray(params["lower"], float), -1) + np.diag(np.exp(np.asarray(params["log_diagonal"], float)))
+        return np.tril(np.asarray(params["lower"], float), -1) + np.diag(
+            np.exp(np.asarray(params["log_diagonal"], float))
+        )
 
     def sample_and_log_prob(
         self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
@@ -116,7 +118,7 @@ class FullRank(Guide):
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
     ) -> tuple[Flat, np.ndarray]:
         """See `Guide`."""
-        noise = antithetic_normal(rows, problem.dim, rng)
+        noise = pool(rows, problem.dim, rng)
         z = np.asarray(params["loc"], float) + noise @ self.factor(params).T
         log_q = _standard(noise, np) - np.asarray(params["log_diagonal"], float).sum()
         return flat(problem.program, self.centredness, z, np), log_q

@@ -2,18 +2,17 @@ r"""A mixture of full-rank Gaussians: what several modes of comparable mass need
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from taut._draws import gaussian_log_density, pool
 from taut._keys import generator
-from taut.guides._antithetic import antithetic_normal
 from taut.guides._gaussian import FullRank, flat
 from taut.guides._guide import Flat, Guide
 from taut.problem import Problem, Program
@@ -71,23 +70,10 @@ class GaussianMixture(Guide):
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
     ) -> tuple[Flat, np.ndarray]:
         """See `Guide`; the components get ``rows`` in proportion to their weights, rounded at random."""
-        weights = np.exp(np.asarray(params["log_weight"], float))
-        edges = np.concatenate([[0.0], np.cumsum(weights / weights.sum()) * rows])
-        edges[-1] = rows
-        counts = np.diff(np.ceil(edges - rng.uniform()).clip(0)).astype(int)
-        parts = [{name: params[name][k] for name in ("loc", "log_diagonal", "lower")} for k in range(self.components)]
-        z = np.concatenate(
-            [
-                part["loc"] + antithetic_normal(count, problem.dim, rng) @ FullRank.factor(part).T
-                for part, count in zip(parts, counts, strict=True)
-                if count
-            ]
-        )
+        mix = _mixture_of(params)
+        z, _ = mixture_draws(rows, mix, rng)
         rng.shuffle(z)
-        terms = np.stack([_log_normal(z, part["loc"], FullRank.factor(part)) for part in parts])
-        terms += np.log(weights / weights.sum())[:, None]
-        top = terms.max(axis=0)
-        return flat(problem.program, self.centredness, z, np), top + np.log(np.exp(terms - top).sum(axis=0))
+        return flat(problem.program, self.centredness, z, np), mixture_log_density(z, mix)
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`; arrays have a leading axis over components."""
@@ -107,8 +93,66 @@ class GaussianMixture(Guide):
         return found
 
 
-def _log_normal(z: np.ndarray, loc: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    noise = solve_triangular(factor, (z - loc).T, lower=True)
-    return (
-        -0.5 * np.sum(noise**2, axis=0) - np.log(np.diag(factor)).sum() - 0.5 * len(loc) * math.log(2 * math.pi)
+def _mixture_of(params: Mapping[str, Any]) -> Mixture:
+    weights = np.exp(np.asarray(params["log_weight"], float))
+    parts = [{n: params[n][k] for n in ("log_diagonal", "lower")} for k in range(len(weights))]
+    return Mixture(
+        weights / weights.sum(), np.asarray(params["loc"], float), np.stack([FullRank.factor(part) for part in parts])
     )
+
+
+class Mixture(NamedTuple):
+    """A mixture of Gaussians. weights ``(K,)``, means ``(K, D)``, factors ``(K, D, D)`` lower triangular."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    factors: np.ndarray
+
+
+def mixture(
+    means: Sequence[np.ndarray], factors: Sequence[np.ndarray], log_evidences: Sequence[float] | np.ndarray
+) -> Mixture:
+    r"""Gaussians weighted by the evidence of the mode each of them covers: :math:`w_k = Z_k / \sum_j Z_j`.
+
+    Args:
+        means: one ``(D,)`` per mode.
+        factors: one ``(D, D)`` lower triangular per mode.
+        log_evidences: log of the importance-sampling evidence found with each, nats.
+
+    Returns:
+        `Mixture`.
+    """
+    log_z = np.asarray(log_evidences, dtype=float)
+    weights = np.exp(log_z - log_z.max())
+    return Mixture(weights / weights.sum(), np.stack(list(means)), np.stack(list(factors)))
+
+
+def mixture_log_density(z: np.ndarray, mix: Mixture) -> np.ndarray:
+    r""":math:`\log\sum_k w_k N(z; m_k, C_k C_k^\top)`, ``(n,)`` nats, with the largest term taken out of the sum."""
+    terms = np.empty((len(mix.weights), len(z)))
+    for k, (weight, mean, factor) in enumerate(zip(*mix, strict=True)):
+        u = solve_triangular(factor, (z - mean).T, lower=True, check_finite=False).T
+        log_weight = np.log(weight) if weight > 0 else -np.inf
+        terms[k] = log_weight + gaussian_log_density(u, np.log(np.diagonal(factor)).sum())
+    top = terms.max(0)
+    return top + np.log(np.exp(terms - top).sum(0))
+
+
+def mixture_draws(rows: int, mix: Mixture, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draws stratified by component: every component gets ``rows * weight`` of them, rounded systematically.
+
+    With one uniform ``v``, component k gets the number of points ``v + i`` in its stretch of the cumulated weights;
+    its expectation is exactly ``rows * weight``, so averages over the draws stay unbiased.
+
+    Returns:
+        Draws ``(rows, D)`` ordered by component, and the component of each ``(rows,)``.
+    """
+    edges = np.concatenate([[0.0], np.cumsum(mix.weights) * rows])
+    edges[-1] = rows
+    counts = np.diff(np.ceil(edges - rng.uniform()).clip(0)).astype(int)
+    z = [
+        mean + pool(count, len(mean), rng) @ factor.T
+        for count, mean, factor in zip(counts, mix.means, mix.factors, strict=True)
+        if count
+    ]
+    return np.concatenate(z), np.repeat(np.arange(len(counts)), counts)

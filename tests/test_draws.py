@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from taut.algorithms._draws import (
+from taut._draws import (
     gaussian_log_density,
     haar_rows,
     orthogonal_antithetic,

@@ -1,0 +1,68 @@
+r"""Log-weights, $\log w = \log p(x, z) - \log q(z)$ with $z \sim q$: the one place where they are computed in a loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from taut._precision import real_dtype
+from taut.guides import Flat, Guide, Point
+from taut.problem import Program, log_joint
+
+
+def log_p(program: Program, point: Point, model: Any, inputs: Any) -> Any:
+    r"""$\log p_\theta(x, z)$ in nats at a guide's point; traceable.
+
+    Args:
+        program: the traced model.
+        point: `Flat` coordinates, whose density includes the Jacobian of the map, or values in the model's own space.
+        model: unconstrained values of the model's parameters, ``float[num_params]``.
+        inputs: `Problem.inputs`.
+
+    Returns:
+        A scalar.
+    """
+    if isinstance(point, Flat):
+        whole = jnp.concatenate([point.coordinates, model]) if program.num_params else point.coordinates
+        return log_joint(program, whole, point.centredness, *inputs)
+    values = {name: jnp.asarray(value, real_dtype()) for name, value in point.items()}
+    return sum(program.evaluate("plain", model_holes(program, model), *inputs, values=values).values())
+
+
+def model_holes(program: Program, model: Any) -> dict[str, Any]:
+    """The holes of the model's parameters, from a flat vector."""
+    holes, start = {}, 0
+    for param in program.params.values():
+        holes[param.name] = model[start : start + param.size].reshape(param.coordinate_shape)
+        start += param.size
+    return holes
+
+
+def log_weights(
+    program: Program, guide: Guide, draw: Any, density: Any, model: Any, key: Any, inputs: Any, particles: int
+) -> Any:
+    r"""Log-weights of fresh draws; traceable and differentiable in each role of the parameters.
+
+    Args:
+        program: the traced model.
+        guide: the family.
+        draw: parameters that the draws follow.
+        density: parameters inside $\log q$; the same object as ``draw`` saves evaluating $\log q$ again.
+        model: unconstrained values of the model's parameters.
+        key: JAX key.
+        inputs: `Problem.inputs`; rows of subsampled plates are the same for all particles.
+        particles: how many.
+
+    Returns:
+        ``float[particles]``, in nats.
+    """
+
+    def one(key: Any) -> Any:
+        point, log_q = guide.sample_and_log_prob(program, draw, key, inputs)
+        if density is not draw:
+            log_q = guide.log_prob(program, density, point, inputs)
+        return log_p(program, point, model, inputs) - log_q
+
+    return jax.vmap(one)(jax.random.split(key, particles))

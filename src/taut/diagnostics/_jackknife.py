@@ -25,8 +25,8 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Floats | float:
         order: 0 (log mean exp itself), 1 or 2.
 
     Returns:
-        A float for (K,), else an array without the last axis. `-inf` where all weights are zero; not finite where
-        leaving `order` weights out leaves none that is not zero.
+        A float for (K,), else an array without the last axis. `-inf` where all weights are zero; `inf` where
+        there is a single one that is not, and `-inf` at order 2 where there are two.
 
     Raises:
         TautError: "bad-argument" for another order or too few weights.
@@ -36,7 +36,7 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Floats | float:
 
     Example:
         >>> round(jackknife([-800.0, -801.0, -799.5], order=1), 4)
-        -799.9144
+        -799.923
     """
     x = np.asarray(log_weights, dtype=np.float64)
     if order not in (0, 1, 2) or x.ndim == 0 or x.shape[-1] <= order:
@@ -47,58 +47,68 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Floats | float:
             expected="order 0, 1 or 2 and more weights than the order",
             remedy="jackknife(log_weights, order=1)",
         )
-    rows = x.reshape(-1, x.shape[-1])
-    out = np.array([_jackknife(row, order) for row in rows]).reshape(x.shape[:-1])
+    # Largest first: only the first weight of a row can hold more than half of it.
+    rows = -np.sort(-x.reshape(-1, x.shape[-1]), axis=-1)
+    chunk = max(1, _CELLS // rows.shape[1] ** max(order, 1))
+    parts = [_jackknife(rows[i : i + chunk], order) for i in range(0, len(rows), chunk)]
+    out = np.concatenate(parts).reshape(x.shape[:-1]) if parts else np.zeros(x.shape[:-1])
     return float(out) if x.ndim == 1 else out
 
 
-def _jackknife(x: Floats, order: int) -> float:
-    full = float(logmeanexp(x))
-    if order == 0 or full == -math.inf:
+_CELLS = 4_000_000  # numbers held at once: pairs of weights times rows
+
+
+def _jackknife(x: Floats, order: int) -> Floats:
+    full = np.asarray(logmeanexp(x, axis=1))
+    if order == 0:
         return full
-    size = x.size
-    d1 = _leave_one(x).mean() - math.log1p(-1 / size)
-    if order == 1:
-        return full - (size - 1) * float(d1)
-    d2 = _leave_two(x).mean() - math.log1p(-2 / size)
-    return full - (size - 1) ** 2 * float(d1) + 0.5 * (size - 2) ** 2 * float(d2)
+    size = x.shape[1]
+    some = full > -np.inf
+    x, out = x[some], full.copy()
+    d1 = _leave_one(x).mean(axis=1) - math.log1p(-1 / size)
+    change = -(size - 1) * d1
+    if order == 2:
+        d2 = _leave_two(x).mean(axis=1) - math.log1p(-2 / size)
+        second = 0.5 * (size - 2) ** 2 * d2
+        alone = np.isinf(
+            d1
+        )  # a single weight that is not zero: both terms are infinite, the first has the larger factor
+        change = (size - 1) * change + np.where(alone, 0.0, second)
+    out[some] += change
+    return out
 
 
 def _leave_one(x: Floats) -> Floats:
-    """log(sum without i) - log(sum), for every i.
+    """log(sum without i) - log(sum), for every i of every row, largest weight first.
 
     Only the largest weight can exceed one half, where 1 - w would cancel; the sum without it is taken afresh.
     """
-    top = int(np.argmax(x))
-    share = _share(x)
-    share[top] = 0.0
-    out = np.log1p(-share)
-    out[top] = _log_sum(np.delete(x, top)) - _log_sum(x)
+    out = np.empty_like(x)
+    out[:, 1:] = np.log1p(-_share(x)[:, 1:])
+    out[:, 0] = _log_sum(x[:, 1:]) - _log_sum(x)
     return out
 
 
 def _leave_two(x: Floats) -> Floats:
-    """log(sum without i and j) - log(sum), for every pair i < j.
+    """log(sum without i and j) - log(sum), for every pair i < j of every row, largest weight first.
 
     A pair without the largest weight leaves that weight, hence no cancellation. A pair with it is the leave-one case of
     the remaining weights, shifted.
     """
-    top = int(np.argmax(x))
-    rest = np.delete(x, top)
-    share = _share(x)
-    share = np.delete(share, top)
-    i, j = np.triu_indices(rest.size, 1)
-    without_top = np.log1p(-(share[i] + share[j]))
-    if not np.any(rest > -np.inf):
-        return np.full(without_top.size + rest.size, -np.inf)
-    with_top = _leave_one(rest) + (_log_sum(rest) - _log_sum(x))
-    return np.concatenate([without_top, with_top])
+    rest = x[:, 1:]
+    share = _share(x)[:, 1:]
+    i, j = np.triu_indices(rest.shape[1], 1)
+    without_top = np.log1p(-(share[:, i] + share[:, j]))
+    with_top = np.full_like(rest, -np.inf)
+    some = rest[:, 0] > -np.inf
+    with_top[some] = _leave_one(rest[some]) + (_log_sum(rest[some]) - _log_sum(x[some]))[:, None]
+    return np.concatenate([without_top, with_top], axis=1)
 
 
 def _share(x: Floats) -> Floats:
-    w = np.exp(x - x.max())
-    return w / w.sum()
+    w = np.exp(x - x[:, :1])
+    return w / w.sum(axis=1, keepdims=True)
 
 
-def _log_sum(x: Floats) -> float:
-    return float(logmeanexp(x)) + math.log(x.size)
+def _log_sum(x: Floats) -> Floats:
+    return np.asarray(logmeanexp(x, axis=1)) + math.log(x.shape[1])

@@ -164,8 +164,8 @@ def _moment_checks(c: Comparison, limits: Limits) -> Iterator[Check]:
     ok = abs(ratio) < limits.log_sd and abs(ratio) + 2.0 * se < limits.log_sd_upper
     side = "narrow" if ratio < 0 else "wide"
     yield _check("sds", ok, f"{found} (limit a factor {_factor(limits.log_sd)})", f"q is too {side} there", "trusted")
-    # Weights shrink a q that is too wide, but draws that a narrow q never made cannot be weighted: what they do widen is
-    # the visible part of a larger error.
+    # Weights can shrink a q that is too wide. What a narrow q never drew they cannot weigh, so where they widen it they
+    # show part of a larger error.
     k = int(np.argmin(c.log_sd_ratio))
     narrow = float(c.log_sd_ratio[k])
     found = f"Reweighting widens {c.names[k]} by a factor {_factor(-narrow)} (limit {_factor(limits.narrow)})"

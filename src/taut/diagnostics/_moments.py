@@ -146,12 +146,12 @@ def quantile(draws: ArrayLike, q: ArrayLike, log_weights: ArrayLike | None = Non
         2.0
     """
     x = _draws(draws)
+    probability = np.asarray(q, dtype=np.float64)
     if log_weights is None:
-        return np.asarray(np.quantile(x, q, axis=0))
+        return np.asarray(np.quantile(x, probability, axis=0))
     w = normalised(log_weights, len(x))
     flat = x[w > 0.0].reshape(np.count_nonzero(w), -1)
     w = w[w > 0.0]
-    probability = np.asarray(q, dtype=np.float64)
     out = np.empty((probability.size, flat.shape[1]))
     for column in range(flat.shape[1]):
         order = np.argsort(flat[:, column], kind="stable")
@@ -161,7 +161,7 @@ def quantile(draws: ArrayLike, q: ArrayLike, log_weights: ArrayLike | None = Non
         span = middle[-1] - middle[0]
         place = (middle - middle[0]) / span if span > 0.0 else np.zeros_like(middle)
         out[:, column] = np.interp(probability.ravel(), place, flat[order, column])
-    return out.reshape(*probability.shape, *x.shape[1:])
+    return out.reshape((*probability.shape, *x.shape[1:]))
 
 
 def cov(first: ArrayLike, second: ArrayLike, log_weights: ArrayLike | None = None) -> Floats:

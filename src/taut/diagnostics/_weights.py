@@ -84,7 +84,8 @@ def weigh(log_weights: ArrayLike) -> Weighing:
       \widehat{\mathrm{KL}} = \log \hat Z - \tfrac1n \sum_i \log w_i$$
 
     Standard errors come from the influence functions $w_i/\bar w - 1$ and
-    $w_i/\bar w - 1 - (\log w_i - \text{ELBO})$, and are raised to the one that the spread over the batches gives when that is larger.
+    $w_i/\bar w - 1 - (\log w_i - \text{ELBO})$, and are raised to the one that the spread over the batches gives when
+    that is larger.
 
     Args:
         log_weights: log p - log q at draws of q that the fit has not used, (batches, n); one batch may be (n,).
@@ -132,12 +133,15 @@ def weigh(log_weights: ArrayLike) -> Weighing:
     if zeros:
         elbo, elbo_se, kl, kl_se = -math.inf, math.inf, math.inf, math.inf
     else:
-        means = x.mean(axis=1)
+        # From the top: averaging -800 +- 1 must not cost digits, nor -1e300 overflow.
+        top = float(x.max())
+        below = x - top
+        means = top + below.mean(axis=1)
         elbo = float(means.mean())
-        elbo_se = float(x.std()) / root
-        # log w has every moment the tail of w lacks, so the delta method needs no help from the batches for the ELBO.
+        # log w has the moments that w may lack: the ELBO's error needs no help from the batches.
+        elbo_se = _sd(below) / root
         kl = log_z - elbo
-        kl_se = max(float((w - x).std()) / root, _se(by_batch - means))
+        kl_se = max(_sd(w - below) / root, _se(by_batch - means))
     return Weighing(
         log_evidence=log_z,
         log_evidence_se=log_z_se,
@@ -156,6 +160,11 @@ def weigh(log_weights: ArrayLike) -> Weighing:
         zeros=zeros,
         nans=nans,
     )
+
+
+def _sd(x: Floats) -> float:
+    scale = float(np.abs(x).max())
+    return scale * float((x / scale).std()) if scale > 0.0 else 0.0
 
 
 def _se(by_batch: Floats) -> float:

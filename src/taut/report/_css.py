@@ -39,7 +39,7 @@ p {{ margin: .35rem 0; max-width: 48rem; }}
 .verdict .advice {{ margin-top: .6rem; }}
 .good {{ --tone: var(--good); }} .fair {{ --tone: var(--fair); }}
 .poor {{ --tone: var(--poor); }} .open {{ --tone: var(--open); }}
-.figures {{ display: flex; flex-wrap: wrap; gap: .9rem 1.9rem; margin: 1.3rem 0 0; }}
+.figures {{ display: flex; flex-wrap: wrap; gap: .9rem 1.5rem; margin: 1.3rem 0 0; }}
 .figures dt {{ color: var(--muted); font-size: .8rem; }}
 .figures dd {{ margin: 0; font-size: 1.05rem; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .scroll {{ overflow-x: auto; }}

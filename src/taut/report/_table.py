@@ -79,9 +79,9 @@ def ending(status: str) -> str:
 def covers(content: Content, found: Listing) -> str:
     """Which draws the table shows, in words."""
     counts = {len(s.values) for s in content.sites.values() if s.kind != "param"}
-    drawn = f"{max(counts):,} " if counts else ""
+    drawn = f"{max(counts):,} " if counts and max(counts) > 1 else ""
     if content.covers == "q":
-        return f"{drawn}draws from the guide"
+        return f"{drawn}draws from the guide" if counts != {1} else "one draw from the guide"
     if found.weights is None:
         return f"{drawn}draws from the guide, NOT reweighted: no log weight is finite"
     ess = found.weights.ess

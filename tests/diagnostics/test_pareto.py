@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from arviz_stats.base import array_stats
+from arviz_stats.base.array import array_stats
 
 from taut.diagnostics import fit_pareto, khat, khat_limit, lower_tail_khat, psis
 

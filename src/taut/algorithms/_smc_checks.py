@@ -1,0 +1,86 @@
+"""Whether particles have settled, and whether their shape is one that moves of fixed scale can follow."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import rankdata
+
+_MOVE = 0.03  # of an sd, or of a variance: a drift that does not matter
+_SURE = 3.3  # standard errors forgiven
+_RANK_CORRELATION = 0.2
+
+
+class Round(NamedTuple):
+    """Per-particle averages over the moves of a round: of ``z`` and of ``z^2`` in fixed units, ``(P, D)``."""
+
+    first: np.ndarray
+    second: np.ndarray
+
+
+class Drift(NamedTuple):
+    """How far round averages moved, ``(2, D)``: of z in sds and of z^2 in variances; and the standard errors."""
+
+    moved: np.ndarray
+    se: np.ndarray
+
+    @property
+    def settled(self) -> bool:
+        """Whether no average moved by more than 0.03 + 3.3 standard errors."""
+        return bool(np.all(np.abs(self.moved) < _MOVE + _SURE * self.se))
+
+    @property
+    def worst(self) -> int:
+        """The scalar that moved most beyond its error."""
+        return int(np.argmax((np.abs(self.moved) - _SURE * self.se).max(0)))
+
+
+def drift(before: Round, after: Round) -> Drift:
+    """Differences of round averages, paired over particles, in units of the particles' own sds.
+
+    Args:
+        before: of the earlier round.
+        after: of the later one.
+    """
+    n = len(after.first)
+    mean = after.first.mean(0)
+    variance = np.maximum((after.second - 2 * mean * after.first).mean(0) + mean**2, 1e-300)
+    sd = np.sqrt(variance)
+    ones = (after.first - before.first) / sd
+    # second moments about one centre, so that a moving mean does not count twice
+    twos = (after.second - before.second - 2 * mean * (after.first - before.first)) / variance
+    both = np.stack([ones, twos])
+    return Drift(both.mean(1), both.std(1, ddof=1) / np.sqrt(n))
+
+
+def funnel_index(z: np.ndarray) -> int:
+    r"""How many scalars one scalar sets the scale of.
+
+    .. math:: \max_j \#\{i \ne j : |\operatorname{rankcorr}(|r_i|, z_j)| > 0.2\}
+
+    with $r_i$ the residual of $z_i$ regressed on all others. A Gaussian gives 0; the neck of a funnel gives the number
+    of its leaves, and moves of one scale cannot follow it.
+
+    Args:
+        z: draws ``(n, D)``.
+    """
+    n, d = z.shape
+    if d < 2 or n < 2 * d or n < 10:
+        return 0
+    x = z - z.mean(0)
+    sd = x.std(0)
+    if not np.all(sd > 0):
+        return 0
+    x = x / sd
+    precision = np.linalg.pinv(x.T @ x / n)
+    residual = np.abs(x @ precision)
+    a, b = _ranks(residual), _ranks(x)
+    correlation = np.abs(a.T @ b) / n
+    np.fill_diagonal(correlation, 0.0)
+    return int((correlation > _RANK_CORRELATION).sum(0).max())
+
+
+def _ranks(x: np.ndarray) -> np.ndarray:
+    r = rankdata(x, axis=0)
+    return (r - r.mean(0)) / r.std(0)

@@ -13,11 +13,14 @@ import numpy as np
 
 from taut._precision import Precision, scope
 from taut.problem._coordinates import CENTREDNESS
+from taut.problem._cost import elements
 from taut.problem._program import Program
 
 # Calls are padded to one of these numbers of rows, so that a program compiles at most twice. Larger calls would not
-# run faster per row on a CPU: the working set leaves the cache.
+# run faster per row on a CPU: the working set leaves the cache. Where a full block costs less than a compilation of
+# the small one would save, the large one serves all calls.
 BLOCKS = (32, 256)
+SMALL_PROGRAM = 2_000  # elements per row; measured: below it a padded call of 256 rows takes under a millisecond
 
 _compilations = threading.local()
 
@@ -116,6 +119,7 @@ class Kernel:
         self.dim = program.dim + program.num_params
         self.gradients = 0
         self.compilations = 0
+        self._blocks = BLOCKS[1:] if elements(program.closed.jaxpr) < SMALL_PROGRAM else BLOCKS
         with scope(precision):
             self._inputs = [jax.device_put(_canonical(leaf)) for leaf in leaves]
             self._inputs.append(jax.device_put(np.zeros(2, np.uint32)))
@@ -136,7 +140,7 @@ class Kernel:
         self.gradients += rows
         values = np.empty(rows)
         gradients = np.empty((rows, self.dim))
-        for start, stop, block in _blocks(points, BLOCKS):
+        for start, stop, block in _blocks(points, self._blocks):
             value, gradient = self._call(_densities, (self.program,), block, centredness)
             values[start:stop] = np.asarray(value)[: stop - start]
             gradients[start:stop] = np.asarray(gradient)[: stop - start]

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from taut import algorithms, dist, guides, handlers
+import importlib
+from typing import Any
+
+from taut import algorithms, dist, gradients, guides, handlers, objectives
 from taut._errors import TautError, TautWarning
 from taut.core import deterministic, factor, param, plate, sample
 from taut.fitting import Fit, fit, load
 from taut.problem import Problem
 
 __version__ = "0.1.0"
+
+# Rooms that a fit does not need load on first use.
+_ON_DEMAND = ("data", "diagnostics", "interop", "report", "testing")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_DEMAND:
+        return importlib.import_module(f"taut.{name}")
+    raise AttributeError(f"module 'taut' has no attribute {name!r}")
+
 
 __all__ = [
     "Fit",
@@ -20,9 +33,11 @@ __all__ = [
     "dist",
     "factor",
     "fit",
+    "gradients",
     "guides",
     "handlers",
     "load",
+    "objectives",
     "param",
     "plate",
     "sample",

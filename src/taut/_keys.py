@@ -24,14 +24,14 @@ def generator(key: int | jax.Array, stream: int = 0) -> np.random.Generator:
 def jax_key(key: int | jax.Array) -> jax.Array:
     """A typed JAX key from an integer or a JAX key."""
     if isinstance(key, jax.Array):
-        return key if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+        return key if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
     _words(key)
     return jax.random.key(key)
 
 
 def _words(key: int | jax.Array) -> list[int]:
     if isinstance(key, jax.Array):
-        typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+        typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
         return [int(w) for w in np.asarray(jax.random.key_data(key) if typed else key).ravel()]
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool) and key >= 0:
         return [int(key)]

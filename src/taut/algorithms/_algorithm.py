@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from taut.guides import Guide
+from taut.guides import FullRank, Guide
 from taut.problem import Problem
 
 
@@ -56,6 +56,10 @@ class Algorithm(abc.ABC):
     Laws, which the conformance suite checks: stepping a saved state gives bit-identical results; a second run on new
     data of the same shapes compiles nothing.
     """
+
+    def guide(self, problem: Problem) -> Guide:
+        """The family that this algorithm fits where the user asks for none."""
+        return FullRank()
 
     @abc.abstractmethod
     def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> Any:

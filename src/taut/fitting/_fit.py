@@ -104,9 +104,8 @@ def _choose(
         return auto, auto.guide(problem)
     if guide is None:
         assert algorithm is not None
-        family: Guide = algorithm.guide(problem) if isinstance(algorithm, Auto) else FullRank()
-        return algorithm, family
-    family = guide if isinstance(guide, Guide) else _program(guide)
+        return algorithm, algorithm.guide(problem)
+    family: Guide = guide if isinstance(guide, Guide) else _program(guide)
     if algorithm is not None:
         return algorithm, family
     return (FixedDraws() if isinstance(family, FullRank | MeanField | Delta) else _svi()), family

@@ -208,11 +208,17 @@ def test_guides_by_name_on_a_correlated_gaussian(guide, sd):
         cov = jnp.array([[1.0, 0.9], [0.9, 1.0]])
         taut.sample("z", dist.MultivariateNormal(jnp.array([1.0, -1.0]), cov))
 
-    fit = taut.fit(model, guide=guide)
+    fit = taut.fit(model, guide=guide, verify=False)  # q itself, also where SMC could correct it
     np.testing.assert_allclose(fit["z"].mean, [1, -1], atol=1e-4)
     np.testing.assert_allclose(fit["z"].sd, sd, atol=SD)
-    expected = {1.0: "trusted", 0.0: "unverified"}.get(sd, "not trusted")
-    assert fit.verdict.level == expected
+    assert fit.verdict.level == "unverified"
+    judged = taut.fit(model, guide=guide)
+    expected = {1.0: "trusted", 0.0: "unverified"}.get(sd, "usable when reweighted")
+    assert judged.verdict.level == expected
+    if expected != "unverified":
+        # 1,024 particles, their states of a round averaged: 4 / sqrt(1024) and 4 / sqrt(2048) are allowed.
+        np.testing.assert_allclose(judged["z"].mean, [1, -1], atol=0.125)
+        np.testing.assert_allclose(judged["z"].sd, 1.0, atol=0.09)
 
 
 def test_ctrl_c_returns_what_was_found(monkeypatch):

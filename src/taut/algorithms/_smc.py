@@ -77,7 +77,7 @@ class SMCResult(NamedTuple):
     funnel_index: int
 
 
-def applicable(guide: Guide) -> bool:
+def smc_applicable(guide: Guide) -> bool:
     """Whether SMC can start from a guide: a Gaussian on the real line, or a mixture of them."""
     return isinstance(guide, FullRank | MeanField | GaussianMixture)
 
@@ -99,7 +99,7 @@ def smc(
 
     Args:
         problem: the problem on its full data.
-        guide: a Gaussian family or a mixture; see `applicable`.
+        guide: a Gaussian family or a mixture; see `smc_applicable`.
         params: its parameters.
         model_params: unconstrained values of the model's own parameters, held fixed, ``float[num_params]``.
         key: an integer or a JAX key.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
 _MOVE = 0.03  # of an sd, or of a variance: a drift that does not matter
 _SURE = 3.3  # standard errors forgiven
@@ -82,5 +81,5 @@ def funnel_index(z: np.ndarray) -> int:
 
 
 def _ranks(x: np.ndarray) -> np.ndarray:
-    r = rankdata(x, axis=0)
+    r = np.argsort(np.argsort(x, axis=0), axis=0).astype(float)
     return (r - r.mean(0)) / r.std(0)

@@ -147,10 +147,7 @@ def hmc(
     accepted = rng.uniform(size=rows) < probability
     keep = accepted[:, None]
     moved = Cloud(
-        *(
-            np.where(keep if new.ndim == 2 else accepted, new, old)
-            for new, old in zip(here, cloud, strict=True)
-        )
+        *(np.where(keep if new.ndim == 2 else accepted, new, old) for new, old in zip(here, cloud, strict=True))
     )
     return moved, float(probability.mean())
 

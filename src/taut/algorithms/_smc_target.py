@@ -34,6 +34,9 @@ class Components:
             self.factors = np.diag(np.exp(np.asarray(params["log_scale"], float)))[None]
         else:
             raise TypeError(f"no path from a {type(guide).__name__}")
+        eye = np.eye(self.means.shape[1])
+        # Inverses, since the same factors meet new points at every step.
+        self.inverses = np.stack([solve_triangular(f, eye, lower=True, check_finite=False) for f in self.factors])
         weights = np.exp(log_weight - log_weight.max())
         with np.errstate(divide="ignore"):
             self.log_weights = np.log(weights / weights.sum())
@@ -46,9 +49,9 @@ class Components:
         terms = np.empty((len(self.means), len(z)))
         slopes = np.empty((len(self.means), *z.shape))
         for k, (mean, factor) in enumerate(zip(self.means, self.factors, strict=True)):
-            u = solve_triangular(factor, (z - mean).T, lower=True, check_finite=False)
-            terms[k] = self.log_weights[k] + gaussian_log_density(u.T, float(np.log(np.diagonal(factor)).sum()))
-            slopes[k] = -solve_triangular(factor, u, lower=True, trans=1, check_finite=False).T
+            u = (z - mean) @ self.inverses[k].T
+            terms[k] = self.log_weights[k] + gaussian_log_density(u, float(np.log(np.diagonal(factor)).sum()))
+            slopes[k] = -u @ self.inverses[k]
         if len(terms) == 1:
             return terms[0], slopes[0], np.zeros(len(z), int)
         top = terms.max(0)
@@ -93,7 +96,5 @@ class Target:
         location, log_scale = self.problem.hierarchies(self.whole(z), old)
         moved = z.copy()
         with np.errstate(over="ignore", invalid="ignore"):
-            moved[:, where] = recentre(
-                z[:, where], location[:, where], log_scale[:, where], old[where], new[where]
-            )
+            moved[:, where] = recentre(z[:, where], location[:, where], log_scale[:, where], old[where], new[where])
         return moved

@@ -15,6 +15,7 @@ from taut.diagnostics._verdict import (
     Modes,
     Verdict,
 )
+from taut.diagnostics._verification import Verification, against
 from taut.diagnostics._weights import Weighing, logmeanexp, weigh
 
 __all__ = [
@@ -28,7 +29,9 @@ __all__ = [
     "Limits",
     "Modes",
     "Verdict",
+    "Verification",
     "Weighing",
+    "against",
     "compare",
     "cov",
     "fit_pareto",

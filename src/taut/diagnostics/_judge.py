@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from taut.diagnostics._judge_verified import verification_checks, weights_with_verification
 from taut.diagnostics._moments import Comparison
 from taut.diagnostics._pareto import khat_limit
 from taut.diagnostics._verdict import NOT_TRUSTED, TRUSTED, UNVERIFIED, USABLE, Check, Evidence, Limits, Verdict
@@ -37,6 +38,9 @@ _ADVICE = {
     "reweighting": "Use a richer guide, restate hierarchies non-centred, or sample with MCMC.",
     "trusted": "Read the posterior as it stands.",
     "usable": "Use weighted draws for every summary; for the posterior itself use a richer guide.",
+    "corrected": "Read the posterior as it stands: its draws are corrected ones, q itself is not good enough.",
+    "smc": "State the scale of each group as its prior's scale (dist.Normal(m, s)), or sample with MCMC.",
+    "skipped": "Use verify=True before relying on it.",
     "unverified": "Use a guide whose density can be evaluated, so that its draws can be weighed.",
 }
 
@@ -65,7 +69,7 @@ def judge(evidence: Evidence, limits: Limits | None = None) -> Verdict:
     failing = [check for check in checks if not check.passed]
     common = not any(check.gates == "both" for check in failing)
     weighed = evidence.weighing is not None
-    if common and not weighed:
+    if common and (evidence.skipped or not weighed):
         level = UNVERIFIED
     elif common and not any(check.gates == "trusted" for check in failing):
         level = TRUSTED
@@ -75,10 +79,10 @@ def judge(evidence: Evidence, limits: Limits | None = None) -> Verdict:
         level = NOT_TRUSTED
     return Verdict(
         level=level,
-        headline=_headline(level, evidence.weighing, failing),
+        headline=_headline(level, evidence, failing),
         checks=checks,
-        advice=_advice(level, evidence.status, failing),
-        evidence_trusted=level in (TRUSTED, USABLE),
+        advice=_advice(level, evidence, failing),
+        evidence_trusted=level in (TRUSTED, USABLE) and _evidence_agrees(evidence, limits),
         notes=evidence.notes,
     )
 
@@ -106,6 +110,11 @@ def _checks(evidence: Evidence, limits: Limits) -> Iterator[Check]:
         found = f"The fitted ELBO exceeds the ELBO on fresh draws by {gap:.3f} nats (limit {allowed:.3f})"
         ok = gap < allowed and se < limits.kl
         yield _check("fresh", ok, found, "the fit has learnt its own draws", "trusted")
+    if evidence.verification is not None:
+        yield from verification_checks(evidence.verification, limits)
+        if evidence.weighing is not None:
+            yield from weights_with_verification(evidence.weighing, evidence.moments, limits)
+        return
     if evidence.weighing is not None:
         yield from _weight_checks(evidence.weighing, limits)
     if evidence.weighing is not None and evidence.moments is None:
@@ -189,14 +198,28 @@ def _factor(log_ratio: float) -> str:
     return f"{math.exp(log_ratio):.2f}" if log_ratio < 700.0 else "inf"
 
 
-def _headline(level: str, w: Weighing | None, failing: list[Check]) -> str:
+def _evidence_agrees(evidence: Evidence, limits: Limits) -> bool:
+    v, w = evidence.verification, evidence.weighing
+    if v is None:
+        return True
+    apart = abs(w.log_evidence - v.log_evidence) if w is not None else 0.0
+    return apart < limits.evidence and v.island_sd < limits.island_sd
+
+
+def _headline(level: str, evidence: Evidence, failing: list[Check]) -> str:
+    w, v = evidence.weighing, evidence.verification
     if level == TRUSTED and w is not None:
         return f"{TRUSTED}: the posterior below is q itself; KL(q||p) about {max(w.kl, 0.0):.2g} nats"
+    if level == USABLE and v is not None:
+        off = f"q is off by about {w.kl:.2g} nats" if w is not None and math.isfinite(w.kl) else "q is off"
+        return f"{USABLE}: {off}; the draws below are particles that SMC carried from q to the posterior"
     if level == USABLE and w is not None:
         return (
             f"{USABLE}: q is off by about {w.kl:.2g} nats and its weighted draws are not; "
             f"k-hat {w.khat:.2f}, {w.ess:,.0f} effective draws"
         )
+    if level == UNVERIFIED and evidence.skipped:
+        return f"{UNVERIFIED}: no verification was asked for"
     if level == UNVERIFIED:
         return f"{UNVERIFIED}: q's draws could not be weighed against the model, so nothing was tested"
     order = {"both": 0, "reweighted": 1, "trusted": 2}
@@ -204,13 +227,14 @@ def _headline(level: str, w: Weighing | None, failing: list[Check]) -> str:
     return f"{NOT_TRUSTED}: {first.text[0].lower() + first.text[1:]}"
 
 
-def _advice(level: str, status: str, failing: list[Check]) -> str:
+def _advice(level: str, evidence: Evidence, failing: list[Check]) -> str:
+    status = evidence.status
     if level == TRUSTED:
         return str(_ADVICE["trusted"])
     if level == USABLE:
-        return str(_ADVICE["usable"])
+        return str(_ADVICE["usable" if evidence.verification is None else "corrected"])
     if level == UNVERIFIED:
-        return str(_ADVICE["unverified"])
+        return str(_ADVICE["skipped" if evidence.skipped else "unverified"])
     names = {check.name for check in failing}
     if "converged" in names:
         table = _ADVICE["converged"]
@@ -218,4 +242,4 @@ def _advice(level: str, status: str, failing: list[Check]) -> str:
     for name in ("flat", "proper", "support", "modes", "starts", "elbo", "fresh"):
         if name in names:
             return str(_ADVICE["modes" if name == "starts" else name])
-    return str(_ADVICE["reweighting"])
+    return str(_ADVICE["smc" if names & {"smc", "islands", "funnel"} else "reweighting"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from taut.diagnostics._moments import Comparison
+from taut.diagnostics._verification import Verification
 from taut.diagnostics._weights import Weighing
 
 TRUSTED = "trusted"
 USABLE = "usable when reweighted"
 NOT_TRUSTED = "not trusted"
-UNVERIFIED = "unverified"  # no importance weights could be had, so nothing was tested
+UNVERIFIED = "unverified"  # no importance weights could be had, or the user asked for no tests
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Limits:
         unstable: largest range over batches of the log sd ratio.
         ess: effective draws that reweighting needs.
         starts: starts that must reach the best mode.
+        islands: largest range of the islands' means in a verification, in sds.
+        funnel: number of scalars whose scale one scalar may set.
+        evidence: largest difference of two estimates of log Z in nats.
+        island_sd: largest standard deviation of the islands' log Z in nats.
     """
 
     kl: float = 0.1
@@ -55,6 +60,10 @@ class Limits:
     unstable: float = 0.2
     ess: float = 400.0
     starts: int = 2
+    islands: float = 0.15
+    funnel: int = 3
+    evidence: float = 0.3
+    island_sd: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,8 @@ class Evidence:
         flat: names of scalars that neither data nor prior restrain.
         improper: whether the posterior has no finite integral.
         notes: sentences passed through to the reader.
+        verification: what SMC from q to the posterior says, or None if none was run.
+        skipped: whether the user asked for no verification.
     """
 
     status: str
@@ -96,6 +107,8 @@ class Evidence:
     flat: tuple[str, ...] = ()
     improper: bool = False
     notes: tuple[str, ...] = ()
+    verification: Verification | None = None
+    skipped: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from taut import diagnostics
 from taut._precision import Precision
 from taut.algorithms import Algorithm, Auto, FixedDraws, Run, Solution
 from taut.fitting._result import Fit
+from taut.fitting._verify import Verified, verify_solution
 from taut.fitting._weigh import Weighed, one_row, weigh_solution
 from taut.guides import Delta, FullRank, Guide, MeanField
 from taut.problem import Problem
 
 DRAWS = 16_000
+SURE_KL = 0.1  # nats: a q closer than this tells the evidence better than particles do
 
 
 def fit(
@@ -28,6 +30,7 @@ def fit(
     algorithm: Algorithm | None = None,
     key: int | jax.Array = 0,
     draws: int = DRAWS,
+    verify: bool = True,
     precision: Precision | None = None,
     progress: bool | None = None,
 ) -> Fit:
@@ -39,7 +42,8 @@ def fit(
     $$\mathcal L(q) = E_q[\log p(x, z) - \log q(z)] \le \log p(x)$$
 
     over fixed orthogonal draws from the best of several starts. Fresh draws are then weighed,
-    $\log w = \log p - \log q$, and the verdict is made of what they say.
+    $\log w = \log p - \log q$, particles are carried from q to the posterior and moved there until they rest, and the
+    verdict is made of what both say. Where q is not good enough and the particles are, they are the result.
 
     Args:
         model: a function written with taut's primitives.
@@ -48,6 +52,7 @@ def fit(
         algorithm: one of `taut.algorithms`.
         key: an integer or a JAX key; the same key gives the same fit.
         draws: draws kept, and weighed for the verdict.
+        verify: carry particles to the posterior; without it the verdict is ``"unverified"`` at best.
         precision: ``"float64"`` (default on a CPU) or ``"float32"``.
         progress: show a progress line; by default only in a terminal, for algorithms that take a while.
 
@@ -75,16 +80,21 @@ def fit(
     kernel = problem.kernel()
     gradients = kernel.gradients
     weighed = weigh_solution(problem, solution, draws, key)
-    weighing, verdict = _judge(problem, solution, weighed)
+    weighing = None if weighed.log_weights is None else diagnostics.weigh(weighed.log_weights)
+    verified, notes = verify_solution(problem, solution, weighed, weighing, key) if verify else (None, ())
+    verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=not verify)
     kinds, supports = _kinds(problem, weighed.values)
-    numbers = _numbers(weighing, gradients, kernel.compilations, began)
+    values, log_weights = weighed.values, weighed.log_weights
+    if verified is not None and verdict.level == diagnostics.USABLE:
+        values, log_weights = verified.values, None
+    numbers = _numbers(weighing, verified, gradients, kernel.compilations, began)
     history = solution.history or tuple(run.history)
     return Fit(
         title=getattr(model, "__name__", "model"),
         verdict=verdict,
         status=solution.status,
-        values=one_row(weighed.values, problem.params),
-        log_weights=None if weighed.log_weights is None else weighed.log_weights.ravel(),
+        values=one_row(values, problem.params),
+        log_weights=None if log_weights is None else log_weights.ravel(),
         kinds=kinds,
         supports=supports,
         guide=type(solution.guide).__name__,
@@ -120,13 +130,18 @@ def _svi() -> Algorithm:
 
 
 def _judge(
-    problem: Problem, solution: Solution, weighed: Weighed
-) -> tuple[diagnostics.Weighing | None, diagnostics.Verdict]:
-    weighing = moments = None
-    if weighed.log_weights is not None:
-        weighing = diagnostics.weigh(weighed.log_weights)
-        if np.isfinite(weighed.log_weights).any():
-            moments = diagnostics.compare(weighed.coordinates, weighed.log_weights)
+    problem: Problem,
+    solution: Solution,
+    weighed: Weighed,
+    weighing: diagnostics.Weighing | None,
+    verified: Verified | None,
+    notes: tuple[str, ...],
+    *,
+    skipped: bool,
+) -> diagnostics.Verdict:
+    moments = None
+    if weighed.log_weights is not None and np.isfinite(weighed.log_weights).any():
+        moments = diagnostics.compare(weighed.coordinates, weighed.log_weights)
     evidence = diagnostics.Evidence(
         status=solution.status,
         weighing=weighing,
@@ -134,9 +149,11 @@ def _judge(
         moments=moments,
         modes=None if solution.modes is None else diagnostics.Modes(*solution.modes),
         flat=solution.flat,
-        notes=(*problem.notes, *solution.notes),
+        notes=(*problem.notes, *solution.notes, *notes),
+        verification=None if verified is None else verified.facts,
+        skipped=skipped,
     )
-    return weighing, diagnostics.judge(evidence)
+    return diagnostics.judge(evidence)
 
 
 def _kinds(problem: Problem, values: Mapping[str, np.ndarray]) -> tuple[dict[str, str], dict[str, str]]:
@@ -152,15 +169,18 @@ def _kinds(problem: Problem, values: Mapping[str, np.ndarray]) -> tuple[dict[str
 
 
 def _numbers(
-    weighing: diagnostics.Weighing | None, gradients: int, compilations: int, began: float
+    weighing: diagnostics.Weighing | None, verified: Verified | None, gradients: int, compilations: int, began: float
 ) -> dict[str, tuple[float, float | None, str]]:
     numbers: dict[str, tuple[float, float | None, str]] = {}
     if weighing is not None:
-        numbers["log evidence"] = (weighing.log_evidence, weighing.log_evidence_se, "nats")
+        found = verified.facts if verified is not None and weighing.kl > SURE_KL else weighing
+        numbers["log evidence"] = (found.log_evidence, found.log_evidence_se, "nats")
         numbers["ELBO"] = (weighing.elbo, weighing.elbo_se, "nats")
         numbers["KL"] = (weighing.kl, weighing.kl_se, "nats")
         numbers["k-hat"] = (weighing.khat, None, "")
     numbers["gradients"] = (gradients, None, "")
+    if verified is not None:
+        numbers["gradients of SMC"] = (verified.facts.gradients, None, "")
     numbers["compilations"] = (compilations, None, "")
     numbers["seconds"] = (time.perf_counter() - began, None, "s")
     return numbers

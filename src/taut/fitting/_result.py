@@ -29,14 +29,16 @@ class Fit:
     """A fitted posterior.
 
     `print` leads with the verdict. ``fit["tau"]`` is one site in the model's own space; every summary is of the draws
-    that the verdict covers: q itself, or its importance-weighted draws when only these are usable.
+    that the verdict covers: q itself, or corrected draws when only these are usable: particles that SMC carried from q
+    to the posterior, or importance-weighted draws of q where no SMC was run.
 
     Attributes:
         title: the model's name.
         verdict: whether to believe it, and why.
         status: how the run ended: ``converged``, ``plateaued``, ``budget``, ``nonfinite`` or ``interrupted``.
-        values: draws from q by site, ``(S, *shape)``; parameters have one row.
-        log_weights: ``log p - log q`` of the draws, ``float64[S]``, or ``None`` for a point.
+        values: draws by site, ``(S, *shape)``, from q or, where SMC corrected them, from the posterior; parameters have
+            one row.
+        log_weights: ``log p - log q`` of the draws, ``float64[S]``, or ``None`` for a point and for particles.
         kinds, supports: of each site.
         guide: the family in words.
         params: its parameters.
@@ -109,8 +111,8 @@ class Fit:
     def draws(self, n: int | None = None, key: int | jax.Array = 0) -> dict[str, np.ndarray]:
         """Draws that the verdict covers, equally weighted.
 
-        When the verdict is *usable when reweighted* these are q's draws resampled by their smoothed weights; otherwise
-        they are q's own.
+        When the verdict is *usable when reweighted* these are SMC's particles, or q's draws resampled by their smoothed
+        weights where no SMC was run; otherwise they are q's own.
 
         Args:
             n: how many; by default 4,000, or all there are if fewer.
@@ -189,7 +191,7 @@ class Fit:
 
     @property
     def log_evidence(self) -> float:
-        """$\\log Z$ by importance weights, in nats; NaN for a point."""
+        """$\\log Z$ in nats, by importance weights where q is close and by SMC otherwise; NaN for a point."""
         return self._number("log evidence")
 
     @property
@@ -226,7 +228,7 @@ class Fit:
 
     def content(self) -> report.Content:
         """Everything that the text and the page show, as plain values."""
-        weighted = self.verdict.level == USABLE
+        corrected = "q" if self.verdict.level != USABLE else "moved" if self.log_weights is None else "reweighted"
         history = None
         if len(self.history):
             history = report.History(self.history[:, 0], self.history[:, 1], self.history[:, 2])
@@ -242,7 +244,7 @@ class Fit:
                 for name, values in self.values.items()
             },
             log_weights=self.log_weights,
-            covers="reweighted" if weighted else "q",
+            covers=corrected,
             numbers=self.numbers,
             history=history,
             facts=self.facts,

@@ -65,16 +65,21 @@ def _weigh_flat(
     lam = np.concatenate([centredness[: problem.dim], np.ones(problem.num_params)])
     points = np.concatenate([z, params], axis=1) if problem.num_params else z
     values = problem.constrain(points, lam)
-    coordinates = {
+    coordinates = coordinates_of(problem, z, values)
+    if isinstance(solution.guide, Delta):
+        return Weighed(values, coordinates, None)
+    log_p, _ = problem.kernel()(points, lam)
+    return Weighed(values, coordinates, log_p.reshape(log_q.shape) - log_q)
+
+
+def coordinates_of(problem: Problem, z: np.ndarray, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Latents on the scale where moments are compared; see `Weighed`."""
+    return {
         name: values[name]
         if latent.hierarchical
         else z[:, problem.layout[name]].reshape(len(z), *latent.coordinate_shape)
         for name, latent in problem.latents.items()
     }
-    if isinstance(solution.guide, Delta):
-        return Weighed(values, coordinates, None)
-    log_p, _ = problem.kernel()(points, lam)
-    return Weighed(values, coordinates, log_p.reshape(log_q.shape) - log_q)
 
 
 def one_row(values: Mapping[str, np.ndarray], names: Mapping[str, object]) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from taut._errors import TautError
 
 LEVELS = ("trusted", "usable when reweighted", "not trusted", "unverified")
 KINDS = ("latent", "deterministic", "param")
-COVERS = ("q", "reweighted")
+COVERS = ("q", "moved", "reweighted")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Content:
         status: how the run ended: ``"converged"``, ``"budget"``, ``"nonfinite"``, ``"interrupted"``, ``"plateaued"``...
         sites: draws by site name, in the order to show them.
         log_weights: ``(S,)`` values of log_p - log_q for the draws, up to a constant, or None.
-        covers: which draws the table shows, ``"q"`` or ``"reweighted"``.
+        covers: which draws the table shows, ``"q"``, ``"moved"`` (to the posterior) or ``"reweighted"``.
         numbers: figures by name: (value, standard error or None, unit).
         history: the objective along the run, or None.
         facts: versions, guide, algorithm, key, precision, plates, in words.

@@ -82,6 +82,8 @@ def covers(content: Content, found: Listing) -> str:
     drawn = f"{max(counts):,} " if counts and max(counts) > 1 else ""
     if content.covers == "q":
         return f"{drawn}draws from the guide" if counts != {1} else "one draw from the guide"
+    if content.covers == "moved":
+        return f"{drawn}draws moved from the guide to the posterior"
     if found.weights is None:
         return f"{drawn}draws from the guide, NOT reweighted: no log weight is finite"
     ess = found.weights.ess

@@ -1,0 +1,98 @@
+"""From a solution to draws that SMC carried to the posterior: what the verdict compares q with, and falls back on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from taut import diagnostics
+from taut.algorithms import SMCResult, SMCSettings, Solution, smc, smc_applicable
+from taut.diagnostics import Verification, Weighing
+from taut.fitting._weigh import Weighed, coordinates_of
+from taut.guides import GaussianMixture
+from taut.problem import Problem
+
+# A q this close is only checked; any other is expected to be replaced by its moved draws.
+_CLOSE = 0.1
+_CHECK = SMCSettings(particles=512, moves=8)
+_REPLACE = SMCSettings(particles=1024, moves=32)
+_REPLACE_MODES = SMCSettings(particles=2048, moves=32)
+
+
+class Verified(NamedTuple):
+    """Moved draws and what they say.
+
+    Attributes:
+        values: latents, deterministic sites and parameters by name, ``(T P, *shape)``.
+        facts: for the verdict.
+    """
+
+    values: dict[str, np.ndarray]
+    facts: Verification
+
+
+def verify_solution(
+    problem: Problem, solution: Solution, weighed: Weighed, weighing: Weighing | None, key: int | jax.Array
+) -> tuple[Verified | None, tuple[str, ...]]:
+    """Carry draws of q to the posterior: few where q is close and they agree with it, many otherwise.
+
+    Args:
+        problem: the problem on its full data.
+        solution: what an algorithm found.
+        weighed: draws of q.
+        weighing: what their weights say.
+        key: the fit's key.
+
+    Returns:
+        `Verified`, or ``None`` where SMC cannot start from the guide or met its limit on gradients; and notes.
+    """
+    if weighing is None or solution.status == "nonfinite" or not smc_applicable(solution.guide):
+        return None, ()
+    several = isinstance(solution.guide, GaussianMixture)
+    plans = [_REPLACE_MODES if several else _REPLACE]
+    if weighing.kl < _CLOSE and not several:
+        plans.insert(0, _CHECK)
+    verified = None
+    spent = 0
+    for settings in plans:
+        result = smc(problem, solution.guide, solution.params, solution.model_params, key, settings)
+        spent += result.gradients
+        if result.capped:
+            note = f"SMC was given up after {result.gradients:,} gradients; the verdict rests on importance weights"
+            return None, (note,)
+        verified = _compared(problem, weighed, result, spent)
+        if _agrees(verified.facts):
+            break
+    return verified, ()
+
+
+def _agrees(facts: Verification) -> bool:
+    limits = diagnostics.Limits()
+    return bool(
+        facts.converged
+        and np.all(np.abs(facts.mean_shift) < limits.shift)
+        and np.all(np.abs(facts.log_sd_ratio) < limits.log_sd)
+    )
+
+
+def _compared(problem: Problem, weighed: Weighed, result: SMCResult, spent: int) -> Verified:
+    values = problem.constrain(result.points, result.centredness)
+    moved = coordinates_of(problem, result.points, values)
+    names, shift, shift_se, ratio, ratio_se, spread = diagnostics.against(weighed.coordinates, moved, result.particles)
+    facts = Verification(
+        names=names,
+        mean_shift=shift,
+        mean_shift_se=shift_se,
+        log_sd_ratio=ratio,
+        log_sd_ratio_se=ratio_se,
+        island_spread=spread,
+        converged=result.converged,
+        log_evidence=result.log_evidence,
+        log_evidence_se=result.log_evidence_se,
+        island_sd=result.island_sd,
+        funnel_index=result.funnel_index,
+        gradients=spent,
+    )
+    return Verified(values, facts)

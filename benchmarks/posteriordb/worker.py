@@ -49,6 +49,7 @@ def measure(name: str, folder: str, started: float) -> dict[str, Any]:
         "log_evidence": float(fit.log_evidence),
         "kl": float(fit.kl),
         "gradients": int(fit.gradients),
+        "gradients_smc": int(fit.numbers.get("gradients of SMC", (0,))[0]),
         "compilations": int(fit.compilations),
         "compilations_again": int(again.compilations),
         "seconds_process": process,

@@ -208,7 +208,7 @@ class _Run:
         self.frames = self.frames._replace(groups=self.groups)
 
     def _too_dear(self, step: float, trajectory: float) -> bool:
-        cost = self.settings.particles * (leapfrogs(step, trajectory) + 1)
+        cost = self.settings.particles * (leapfrogs(step, trajectory) + 2)
         return self.target.gradients + cost > self.settings.most_gradients
 
     def _move(self, beta: float, trajectory: float) -> float:

@@ -63,6 +63,13 @@ def latent_refusal(fn: nd.Distribution) -> Refusal | None:
         return Refusal(
             "no-transform", "Unit, which has no values", "a distribution with a density", 'taut.factor("x", log_factor)'
         )
+    if isinstance(base, nd.ProjectedNormal) and base.event_shape[0] not in (2, 3):
+        return Refusal(
+            "no-transform",
+            f"ProjectedNormal in {base.event_shape[0]} dimensions, whose density has no closed form here",
+            "two or three dimensions",
+            'z = taut.sample("z", dist.Normal(concentration, 1.0).to_event(1)); x = z / jnp.linalg.norm(z)',
+        )
     if isinstance(base, _CENSORED):
         return Refusal(
             "no-transform",

@@ -3,12 +3,18 @@
 from taut.algorithms._algorithm import Algorithm, Progress, Run, Solution
 from taut.algorithms._auto import Auto
 from taut.algorithms._deterministic import FixedDraws
+from taut.algorithms._laplace import Laplace
+from taut.algorithms._map import MAP
+from taut.algorithms._pathfinder import Pathfinder
 from taut.algorithms._smc import SMCResult, SMCSettings, smc, smc_applicable
 
 __all__ = [
+    "MAP",
     "Algorithm",
     "Auto",
     "FixedDraws",
+    "Laplace",
+    "Pathfinder",
     "Progress",
     "Run",
     "SMCResult",

@@ -1,0 +1,87 @@
+"""The search for a mode that MAP and Laplace share: climbs from several starts, then the polish of their ends."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from taut._keys import generator
+from taut.algorithms._algorithm import Progress
+from taut.algorithms._deterministic import COMPARABLE, evaluator, impossible_start
+from taut.algorithms._modes import Modes, find_modes
+from taut.algorithms._polish import Polished
+from taut.algorithms._starts import Starts, explore
+from taut.problem import Problem
+
+# Nats. A Newton step from there squares the distance: what is left is rounding.
+_TOLERANCE = {"float64": 1e-7, "float32": 1e-3}
+# Half-width of differences of gradients, in standard deviations.
+_DIFFERENCE = {"float64": 1e-3, "float32": 3e-2}
+
+
+class Search(NamedTuple):
+    """Where a search stands: the key, the coordinates, what the climbs and then the polish found, gradients so far."""
+
+    key: Any
+    centredness: np.ndarray
+    starts: Starts | None
+    modes: Modes | None
+    gradients: int
+
+
+def centredness_of(problem: Problem, lam: float | tuple[float, ...]) -> np.ndarray:
+    """The coordinates that a guide asks for, ``float[dim + num_params]``."""
+    return np.asarray(lam, float) if isinstance(lam, tuple) else problem.centredness(lam)
+
+
+def precise(problem: Problem) -> dict[str, float]:
+    """Tolerance and difference of the polish, as the precision allows."""
+    return {"tolerance": _TOLERANCE[problem.precision], "difference": _DIFFERENCE[problem.precision]}
+
+
+def begin(problem: Problem, lam: float | tuple[float, ...], key: int | jax.Array) -> Search:
+    """A search before its first step."""
+    return Search(key, centredness_of(problem, lam), None, None, 0)
+
+
+def advance(problem: Problem, search: Search, starts: int, most: int) -> tuple[Search, Progress]:
+    """All climbs, or the polish of all their ends; the model's own parameters are coordinates like the others.
+
+    Raises:
+        TautError: ``impossible-start`` when no start meets a finite density.
+    """
+    evaluate = evaluator(problem, search.centredness)
+    if search.starts is None:
+        rng = generator(search.key, 0)
+        found = explore(evaluate, problem.dim + problem.num_params, rng, starts=starts)
+        if found.never_finite == len(found.points):
+            raise impossible_start(problem, found.points[0], search.centredness, starts)
+        search = search._replace(starts=found, gradients=found.gradients)
+        return search, Progress("starts", search.gradients, float(np.max(found.end_log_p)), np.inf)
+    modes = find_modes(evaluate, search.starts, generator(search.key, 1), most=most, **precise(problem))
+    search = search._replace(modes=modes, gradients=search.gradients + modes.gradients)
+    return search, Progress("modes", search.gradients, max(c.polished.log_p for c in modes.candidates), np.inf)
+
+
+def mode_count(modes: Modes, scores: list[float], starts: int) -> tuple[int, int, int]:
+    """``(modes within 7 nats of the best, starts that reached the best, starts)``; a score per candidate, nats."""
+    best = int(np.argmax(scores))
+    near = sum(1 for score in scores if score >= scores[best] - COMPARABLE)
+    return near, modes.candidates[best].reached, starts
+
+
+def flat_sites(problem: Problem, polished: Polished) -> tuple[str, ...]:
+    """Names of the sites along which the density at a polished mode does not fall, in program order."""
+    if polished.flat is None:
+        return ()
+    direction = np.abs(polished.flat)
+    heavy = direction > 0.1 * direction.max()
+    return tuple(name for name, part in problem.layout.items() if heavy[part].any())
+
+
+def status_of(problem: Problem, polished: Polished) -> str:
+    """How a polish ended, in the words of `Solution`: at a mode, on a flat ridge of them, or on its budget."""
+    ridge = polished.flat is not None and polished.decrement < _TOLERANCE[problem.precision]
+    return "converged" if polished.converged or ridge else "budget"

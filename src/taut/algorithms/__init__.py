@@ -7,9 +7,11 @@ from taut.algorithms._laplace import Laplace
 from taut.algorithms._map import MAP
 from taut.algorithms._pathfinder import Pathfinder
 from taut.algorithms._smc import SMCResult, SMCSettings, smc, smc_applicable
+from taut.algorithms._svi import SVI
 
 __all__ = [
     "MAP",
+    "SVI",
     "Algorithm",
     "Auto",
     "FixedDraws",

@@ -1,4 +1,4 @@
-r"""Log-weights, $\log w = \log p(x, z) - \log q(z)$ with $z \sim q$: the one place where they are computed in a loop."""
+r"""Log-weights, $\log w = \log p(x, z) - \log q(z)$ with $z \sim q$: the one place where loops compute them."""
 
 from __future__ import annotations
 

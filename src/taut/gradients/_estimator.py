@@ -1,4 +1,4 @@
-"""The contract of a gradient estimator: a surrogate whose value is the estimate and whose gradient is its gradient's."""
+"""The contract of a gradient estimator: its value is the estimate, its gradient the estimated one."""
 
 from __future__ import annotations
 

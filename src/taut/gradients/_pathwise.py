@@ -12,8 +12,8 @@ from taut.gradients._estimator import GradientEstimator, LogWeights, Reduction
 class Pathwise(GradientEstimator):
     r"""Differentiate through the draws $z = g(\epsilon; \phi)$: $\nabla_\phi \big[\log p(x, z) - \log q_\phi(z)\big]$.
 
-    Unbiased for every smooth reduction of log-weights. For a Gaussian posterior of precision $P$ its location part keeps
-    the variance of $\log q$'s score at the optimum; `StickingTheLanding` does not.
+    Unbiased for every smooth reduction of log-weights. Its noise does not vanish when $q$ is the posterior: for a
+    Gaussian of precision $P$ the location part keeps variance $\operatorname{diag} P$.
 
     Source: Kingma, Welling (2014), Auto-encoding variational Bayes; Rezende, Mohamed, Wierstra (2014).
     """

@@ -15,8 +15,8 @@ from taut.gradients._estimator import GradientEstimator, LogWeights, Reduction
 class StickingTheLanding(GradientEstimator):
     r"""Differentiate through the draws alone: $\nabla_\phi \big[\log p(x, z) - \log q_{\phi'}(z)\big]_{\phi' = \phi}$.
 
-    The dropped score $\nabla_\phi \log q_\phi(z)$ has mean zero, so the estimate stays unbiased for the `ELBO`; when $q$
-    is the posterior, every single estimate is exactly zero. It is biased for importance-weighted bounds.
+    The dropped score $\nabla_\phi \log q_\phi(z)$ has mean zero, so the estimate stays unbiased for the ELBO; when
+    $q$ is the posterior, every single estimate is exactly zero. It is biased for importance-weighted bounds.
 
     Raises:
         TautError: ``bad-combination`` for objectives that are not a mean of log-weights, unless of one particle.

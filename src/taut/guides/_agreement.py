@@ -42,11 +42,12 @@ def check_sites(model: Model, sites: Mapping[str, Site]) -> tuple[str, ...]:
         raise _absent(model, sites, name, drawn)
     for name, site in sites.items():
         if site.kind == "param" and name in model.sites:
+            other = model.sites[name]
             raise TautError(
                 "duplicate-site",
                 site=name,
                 source=site.source,
-                found=f"param {name!r} in the guide and {model.sites[name].kind} {name!r} at {model.sites[name].source}",
+                found=f"param {name!r} in the guide and {other.kind} {name!r} at {other.source}",
                 expected="one name per site",
                 remedy=f'taut.param("{name}_q", ...)',
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -50,7 +50,7 @@ class Program(Guide):
     """
 
     fn: Callable[..., Any]
-    binding: Binding | None = None
+    binding: Binding | None = field(default=None, repr=False)
 
     def __hash__(self) -> int:
         return hash(self.fn if self.binding is None else self.binding.digest)

@@ -52,7 +52,7 @@ def _base(constraint: Any) -> Any:
 
 
 def _bounds(constraint: Any) -> tuple[Any, Any]:
-    """Lower and upper bound, infinite where there is none and a tracer where it is computed; ``None`` for other sets."""
+    """Lower and upper bound: infinite where there is none, a tracer where it is computed; ``None`` for other sets."""
     low, high = getattr(constraint, "lower_bound", None), getattr(constraint, "upper_bound", None)
     if low is None and high is None:
         return None, None

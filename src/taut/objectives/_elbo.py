@@ -14,8 +14,8 @@ from taut.objectives._objective import Bound, Objective, whole_particles
 class ELBO(Objective):
     r"""The evidence lower bound, $\mathcal L = \mathbb E_q[\log w] = \log Z - \mathrm{KL}(q \,\|\, p)$.
 
-    Estimated by $\frac1K \sum_k \log w_k$. More particles average the noise (variance $\propto 1/K$); they do not tighten
-    the bound, which is what `IWAE` is for.
+    Estimated by $\frac1K \sum_k \log w_k$. More particles average the noise (variance $\propto 1/K$); they do not
+    tighten the bound, which is what `IWAE` is for.
 
     Args:
         particles: draws per estimate $K$.

@@ -1,0 +1,156 @@
+"""What SVI refuses before it starts, and what it says of a run that broke."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from taut._errors import TautError
+from taut.algorithms._log_weights import log_weights
+from taut.gradients import GradientEstimator
+from taut.guides import Flat, GaussianMixture, Guide
+from taut.guides import Program as GuideProgram
+from taut.objectives import Objective
+from taut.problem import Problem
+
+
+def check_pair(problem: Problem, guide: Guide, gradient: GradientEstimator) -> None:
+    """Refuse a guide that the estimator cannot move, or that cannot follow the model's rows.
+
+    Raises:
+        TautError: ``bad-combination``.
+    """
+    estimator = type(gradient).__name__
+    still: dict[str, str] = {}
+    if isinstance(guide, GuideProgram):
+        still = guide.still
+    elif isinstance(guide, GaussianMixture):
+        still = {"log_weight": "GaussianMixture"}
+    if gradient.pathwise and still:
+        name, family = next(iter(still.items()))
+        raise TautError(
+            "bad-combination",
+            site=name,
+            found=f"{family} with {estimator}: its draws do not follow its parameters, which would stay where they are",
+            expected="a distribution whose draws are smooth functions of its parameters",
+            remedy="a Normal or a transformed Normal in the guide; for several modes, the default algorithm",
+        )
+    subsampled = set(problem.program.outputs["rows"])
+    local = [latent for latent in problem.latents.values() if subsampled & set(latent.plates)]
+    if local and not isinstance(guide, GuideProgram):
+        plate = next(name for name in local[0].plates if name in subsampled)
+        raise TautError(
+            "bad-combination",
+            site=local[0].name,
+            source=local[0].source,
+            found=f"{type(guide).__name__} for a latent in plate {plate!r}, whose rows change from step to step",
+            expected="a guide that knows which rows it stands at",
+            remedy=f'a function: with taut.plate("{plate}", ...) as rows: taut.sample("{local[0].name}", '
+            "dist.Normal(loc[rows], scale[rows]))",
+        )
+
+
+def diagnose(
+    problem: Problem,
+    guide: Guide,
+    objective: Objective,
+    gradient: GradientEstimator,
+    learned: Any,
+    keys: tuple[Any, Any],
+    step: int,
+) -> str:
+    """Which step, sites and parameters a run broke at: the step is taken again, slowly, from the last finite state."""
+    draws, rows = keys
+    leaves, consts = problem.inputs
+    inputs = ([*leaves[:-1], rows], consts)
+
+    def loss(learned: Any) -> Any:
+        def weights(draw: Any, density: Any, model: Any) -> Any:
+            return log_weights(
+                problem.program, guide, draw, density, model, draws, inputs, objective.particles
+            )
+
+        return gradient.surrogate(objective, weights, learned.guide, learned.model)
+
+    value, slope = jax.jit(jax.value_and_grad(loss))(learned)
+    broken = [
+        f"{name} ({_range(at)})"
+        for name, part, at in _parts(problem, slope, learned)
+        if not np.all(np.isfinite(part))
+    ]
+    point, log_q = _point(problem, guide, learned.guide, jax.random.split(draws, objective.particles)[0], inputs)
+    sites = [name for name, term in _terms(problem, point, learned.model).items() if not np.isfinite(term)]
+    what = []
+    if not np.isfinite(value):
+        what.append(f"the objective is {float(value)}")
+    if sites:
+        what.append(f"log density of {', '.join(map(repr, sites))} at the draw is not finite")
+    if not np.isfinite(log_q):
+        what.append("log q at the draw is not finite")
+    if broken:
+        what.append("gradient is not finite in " + ", ".join(broken))
+    return f"step {step}: {'; '.join(what) or 'not finite'}; the last finite state is returned"
+
+
+def impossible_start(
+    problem: Problem, guide: Guide, params: Any, model: Any, words: Any, starts: int
+) -> TautError:
+    """The error for an objective that is not finite wherever it was started, naming the site."""
+    point, _ = _point(problem, guide, params, jax.random.wrap_key_data(words), problem.inputs)
+    terms = _terms(problem, point, model)
+    bad = [name for name, term in terms.items() if not np.isfinite(term)]
+    site = problem.program.sites[bad[0]] if bad else None
+    return TautError(
+        "impossible-start",
+        site=bad[0] if bad else None,
+        source=site.source if site else None,
+        found=f"log density {terms[bad[0]]} of {bad[0]!r} at a draw from the guide, after {starts} starts"
+        if bad
+        else f"an objective or a gradient that is not finite at each of {starts} starts",
+        expected="a finite log density at draws from the first guide",
+        remedy="check that the observed values can occur under the prior, or start the guide where they can",
+    )
+
+
+def _parts(problem: Problem, slope: Any, learned: Any) -> list[tuple[str, Any, Any]]:
+    """Gradient and value of each parameter: by site where a parameter has one entry per coordinate."""
+    parts: list[tuple[str, Any, Any]] = []
+    for name, part in slope.guide.items():
+        value = learned.guide[name]
+        if name in ("loc", "log_scale", "log_diagonal") and part.shape == (problem.dim,):
+            sites = {site: problem.layout[site] for site in problem.latents}
+            parts += [(f"{name} of {site!r}", part[where], value[where]) for site, where in sites.items()]
+        else:
+            parts.append((f"param {name!r}", part, value))
+    start = 0
+    for param in problem.params.values():
+        where = slice(start, start + param.size)
+        parts.append((f"param {param.name!r}", slope.model[where], learned.model[where]))
+        start += param.size
+    return parts
+
+
+def _point(problem: Problem, guide: Guide, params: Any, key: Any, inputs: Any) -> tuple[Any, Any]:
+    return jax.jit(lambda p, k, i: guide.sample_and_log_prob(problem.program, p, k, i))(params, key, inputs)
+
+
+def _terms(problem: Problem, point: Any, model: Any) -> dict[str, float]:
+    """The log density of each site at a guide's point."""
+    if isinstance(point, Flat):
+        flat = np.concatenate([np.asarray(point.coordinates), np.asarray(model)])
+        (found,) = problem.kernel().outputs(("density",), flat[None], np.asarray(point.centredness))
+        return {name: float(term[0]) for name, term in found.items()}
+    values = dict(point)
+    if problem.num_params:
+        flat = np.concatenate([np.zeros(problem.dim), np.asarray(model)])
+        (learned,) = problem.kernel().outputs(("param",), flat[None], problem.centredness())
+        values |= {name: value[0] for name, value in learned.items()}
+    return {name: float(term) for name, term in problem.log_joint_by_site(values).items()}
+
+
+def _range(values: Any) -> str:
+    values = np.asarray(values)
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"at {low:.4g}" if low == high else f"from {low:.4g} to {high:.4g}"

@@ -16,6 +16,7 @@ CODES: dict[str, str] = {
     "no-transform": "A support has no map from the real line.",
     "improper-sample": "An improper distribution cannot be sampled.",
     "control-flow": "Python branches on a value that exists only during compilation.",
+    "site-inside": "A statement of the model stands inside of a JAX transformation.",
     "param-init": "A parameter's initial value violates its constraint.",
     "bad-argument": "An argument of a primitive or a handler is not what it takes.",
     "site-missing": "A named site does not exist.",

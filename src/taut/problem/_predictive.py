@@ -13,8 +13,9 @@ from taut._errors import TautError
 from taut._keys import jax_key
 from taut._precision import Precision, scope
 from taut.core import Handler, Site
-from taut.handlers import seed, trace
+from taut.handlers import Trace, block, seed, trace, whole
 from taut.problem._data import split
+from taut.problem._levels import inlined
 from taut.problem._user_code import user_errors
 
 NewRows = Literal["error", "prior"]
@@ -53,8 +54,12 @@ def predictive(
     arrays, constants = split(model, data)
 
     def once(arrays: Any, values: Any, words: Any) -> dict[str, Any]:
-        with user_errors(), trace() as sites, seed(key=words), _Given(values, forget, new_rows):
-            model(**arrays, **constants)
+        def run() -> Trace:
+            with block(), user_errors(), trace() as sites, seed(key=words), whole(), _Given(values, forget, new_rows):
+                model(**arrays, **constants)
+            return sites
+
+        sites = inlined(run)
         fresh = {n: s.value for n, s in sites.items() if s.kind == "sample" and not s.observed and "given" not in s.infer}
         named = {n: s.value for n, s in sites.items() if s.kind == "deterministic"}
         return {**fresh, **named}

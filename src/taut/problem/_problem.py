@@ -9,14 +9,13 @@ import jax
 import numpy as np
 
 from taut._errors import TautError
-from taut._precision import Precision, default, scope
+from taut._precision import Precision, default, real_dtype, scope
 from taut.problem._coordinates import Latent, Param
 from taut.problem._data import split
 from taut.problem._kernel import Kernel, log_joint
 from taut.problem._predictive import NewRows, predictive
 from taut.problem._preflight import check_data, check_structure
-from taut.problem._program import Program, trace_program
-
+from taut.problem._program import trace_program
 
 # What is read off draws, always together, so that it is compiled once.
 READ_OUT = ("value", "param", "scale", "location")
@@ -119,17 +118,15 @@ class Problem:
         leaves, consts = self.inputs if inputs is None else inputs
         with scope(self.precision):
             if isinstance(point, Mapping):
-                self._check_names(point)
-                return sum(self.program.evaluate("plain", {}, leaves, consts, values=point).values())
+                return sum(self.program.evaluate("plain", {}, leaves, consts, values=self._values(point)).values())
             lam = self.centredness() if centredness is None else centredness
             return log_joint(self.program, jax.numpy.asarray(point), lam, leaves, consts)
 
     def log_joint_by_site(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The log density that each site adds at given values, in nats; the sum is `log_joint`."""
-        self._check_names(values)
         leaves, consts = self.inputs
         with scope(self.precision):
-            return self.program.evaluate("plain", {}, leaves, consts, values=values)
+            return self.program.evaluate("plain", {}, leaves, consts, values=self._values(values))
 
     def constrain(self, points: np.ndarray, centredness: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Values in the model's own space.
@@ -207,7 +204,7 @@ class Problem:
             new_rows=new_rows,
         )
 
-    def _check_names(self, values: Mapping[str, Any]) -> None:
+    def _values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         missing = [name for name in self.layout if name not in values]
         if missing:
             raise TautError(
@@ -217,3 +214,16 @@ class Problem:
                 expected=f"a value for each of {', '.join(self.layout)}",
                 remedy=f"add {missing[0]!r} to the mapping",
             )
+        found: dict[str, Any] = {}
+        for site in (*self.latents.values(), *self.params.values()):
+            value = found[site.name] = jax.numpy.asarray(values[site.name], real_dtype())
+            if value.shape != site.shape:
+                raise TautError(
+                    "bad-argument",
+                    site=site.name,
+                    source=site.source,
+                    found=f"a value of shape {value.shape}",
+                    expected=f"one point of shape {site.shape}",
+                    remedy="jax.vmap(problem.log_joint)(values) for many points",
+                )
+        return found

@@ -18,10 +18,11 @@ import numpy as np
 from jax.extend import core as jex
 
 from taut.core import Handler, Site
-from taut.handlers import trace, whole
+from taut.handlers import Trace, block, trace, whole
 from taut.problem._coordinates import Coordinates, Latent, Param
 from taut.problem._digest import digest
 from taut.problem._holes import hole_names
+from taut.problem._levels import inlined
 from taut.problem._reach import dependencies
 from taut.problem._user_code import user_errors
 
@@ -110,9 +111,9 @@ class Program:
         jaxpr = self.closed.jaxpr
         given = {
             jaxpr.outvars[self.outputs[g][name]]: value
+            for g, members in (("value", self.latents), ("param", self.params))
             for name, value in (values or {}).items()
-            for g in ("value", "param")
-            if name in self.outputs[g]
+            if name in members
         }
         found = dict(zip(wanted, _run(jaxpr, wanted, given, holes, inputs, consts), strict=True))
         results = [{name: found[index] for name, index in self.outputs[g].items()} for g in groups]
@@ -140,15 +141,19 @@ def trace_program(
     coordinates = Coordinates()
     order: dict[str, dict[str, int]] = {}
     record: dict[str, Site] = {}
+    program = model if subsample else whole(model)
 
     def run(leaves: list[Any], words: Any) -> list[Any]:
-        key = jax.random.wrap_key_data(words, impl="threefry2x32")
-        with user_errors(), trace() as sites, _Keyed(key), coordinates:
-            if subsample:
-                model(**jax.tree.unflatten(treedef, leaves), **constants)
-            else:
-                with whole():
-                    model(**jax.tree.unflatten(treedef, leaves), **constants)
+        def once() -> tuple[Trace, Coordinates]:
+            found = Coordinates()
+            key = jax.random.wrap_key_data(words, impl="threefry2x32")
+            # Whatever the caller has on the stack is about other runs.
+            with block(), user_errors(), trace() as sites, _Keyed(key), found:
+                program(**jax.tree.unflatten(treedef, leaves), **constants)
+            return sites, found
+
+        nonlocal coordinates
+        sites, coordinates = inlined(once)
         record.update(sites)
         flat: list[Any] = []
         for group, values in coordinates.outputs(sites).items():
@@ -167,7 +172,7 @@ def trace_program(
         name: replace(latent, hierarchical=latent.movable and bool(reach["scale"][name] & holes))
         for name, latent in coordinates.latents.items()
     }
-    program = Program(
+    traced = Program(
         closed=closed,
         outputs=order,
         latents=latents,
@@ -179,7 +184,7 @@ def trace_program(
         supports={name: c for name, c in coordinates.supports.items() if not _traced(c)},
         reach=reach,
     )
-    return program, leaves
+    return traced, leaves
 
 
 class _Keyed(Handler):
@@ -188,12 +193,13 @@ class _Keyed(Handler):
     def __init__(self, key: Any):
         super().__init__()
         self.key = key
-        self.count = 0
+        self.names: dict[str, int] = {}
 
     def before(self, site: Site) -> Site:
         if site.kind in ("plate", "param") and site.value is None and site.key is None:
-            self.count += 1
-            return replace(site, key=jax.random.fold_in(self.key, self.count))
+            # By name: a plate that is opened twice has the same rows both times.
+            count = self.names.setdefault(site.name, len(self.names) + 1)
+            return replace(site, key=jax.random.fold_in(self.key, count))
         return site
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 
 from taut._errors import TautError
+from taut.problem._levels import one_level
 
 _REMEDIES: dict[type[Exception], tuple[str, str]] = {
     jax.errors.TracerBoolConversionError: (
@@ -37,9 +38,11 @@ _REMEDIES: dict[type[Exception], tuple[str, str]] = {
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn JAX's tracing errors into `TautError` ``control-flow`` with the user's line."""
+    """Turn JAX's tracing errors into `TautError` ``control-flow`` with the user's line, and refuse statements inside of
+    transformations."""
     try:
-        yield
+        with one_level():
+            yield
     except tuple(_REMEDIES) as error:
         found, remedy = next(text for kind, text in _REMEDIES.items() if isinstance(error, kind))
         file, line, code = _users_frame(error)

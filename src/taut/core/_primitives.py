@@ -107,20 +107,20 @@ def factor(name: str, log_factor: Any) -> None:
 
 
 def _array(name: str, value: Any, source: str | None) -> Any:
-    if value is None or isinstance(value, jax.Array | np.ndarray | float | int | np.number):
+    if value is None or isinstance(value, jax.Array | float | int | np.number):
         return value
     try:
         array = np.asarray(value)
     except ValueError:
         array = np.asarray(None)
-    if array.dtype == object:
+    if array.dtype.kind not in "biuf":
         raise TautError(
             "bad-argument",
             site=name,
             source=source or user_line(),
-            found=f"a {type(value).__name__}",
+            found=f"a {type(value).__name__}" + ("" if array.dtype == object else f" of dtype {array.dtype}"),
             expected="a number or an array of numbers",
-            remedy="jnp.asarray(value)",
+            remedy="turn it into numbers first: jnp.asarray(value)",
         )
     return array
 
@@ -175,7 +175,8 @@ def _initial(site: Site) -> Site:
             remedy=f'taut.param("{site.name}", 0.0)',
         )
     init = _array(site.name, init, site.source)
-    if not isinstance(init, jax.core.Tracer) and not bool(np.all(dist.contains(site.fn, init))):
+    # On the host: inside of a compilation even the comparison of constants is abstract.
+    if not isinstance(init, jax.core.Tracer) and not bool(np.all(dist.contains(site.fn, np.asarray(init)))):
         low, high = np.min(np.asarray(init)), np.max(np.asarray(init))
         raise TautError(
             "param-init",

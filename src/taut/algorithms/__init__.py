@@ -2,6 +2,7 @@
 
 from taut.algorithms._algorithm import Algorithm, Progress, Run, Solution
 from taut.algorithms._auto import Auto
+from taut.algorithms._batch_and_match import BatchAndMatch
 from taut.algorithms._deterministic import FixedDraws
 from taut.algorithms._laplace import Laplace
 from taut.algorithms._map import MAP
@@ -14,6 +15,7 @@ __all__ = [
     "SVI",
     "Algorithm",
     "Auto",
+    "BatchAndMatch",
     "FixedDraws",
     "Laplace",
     "Pathfinder",

@@ -11,7 +11,16 @@ import numpy as np
 from taut._errors import TautError
 from taut.algorithms._algorithm import Algorithm, Progress, Solution
 from taut.algorithms._deterministic import evaluator
-from taut.algorithms._mode_search import Search, advance, begin, flat_sites, mode_count, precise, status_of
+from taut.algorithms._mode_search import (
+    Search,
+    advance,
+    begin,
+    flat_sites,
+    full_rank_only,
+    mode_count,
+    precise,
+    status_of,
+)
 from taut.algorithms._polish import Polished, polish
 from taut.guides import FullRank, Guide
 from taut.problem import Problem
@@ -65,22 +74,7 @@ class Laplace(Algorithm):
 
     def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> LaplaceState:
         """See `Algorithm`."""
-        if not isinstance(guide, FullRank):
-            raise TautError(
-                "bad-combination",
-                found=f"Laplace with {type(guide).__name__}",
-                expected="a FullRank guide",
-                remedy="guide=taut.guides.FullRank(centredness=0.0)",
-            )
-        if problem.num_params:
-            name = next(iter(problem.params))
-            raise TautError(
-                "bad-combination",
-                site=name,
-                found="Laplace, for a model with parameters of its own",
-                expected="latents only: latents and parameters have no useful joint mode",
-                remedy="algorithm=taut.algorithms.FixedDraws(), or give the parameter a prior with taut.sample",
-            )
+        guide = full_rank_only("Laplace", problem, guide)
         return LaplaceState(begin(problem, guide.centredness, key), None)
 
     def step(self, problem: Problem, guide: Guide, state: LaplaceState) -> tuple[LaplaceState, Progress]:

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from taut._errors import TautError
 from taut._keys import generator
 from taut.algorithms._algorithm import Progress
 from taut.algorithms._deterministic import COMPARABLE, evaluator, impossible_start
 from taut.algorithms._modes import Modes, find_modes
 from taut.algorithms._polish import Polished
 from taut.algorithms._starts import Starts, explore
+from taut.guides import FullRank, Guide
 from taut.problem import Problem
 
 # Nats. A Newton step from there squares the distance: what is left is rounding.
@@ -36,7 +38,31 @@ def centredness_of(problem: Problem, lam: float | tuple[float, ...]) -> np.ndarr
     return np.asarray(lam, float) if isinstance(lam, tuple) else problem.centredness(lam)
 
 
-def precise(problem: Problem) -> dict[str, float]:
+def full_rank_only(algorithm: str, problem: Problem, guide: Guide) -> FullRank:
+    """The guide, for algorithms that know only full-rank Gaussians over latents.
+
+    Raises:
+        TautError: ``bad-combination`` for another family, and for a model with parameters of its own.
+    """
+    if not isinstance(guide, FullRank):
+        raise TautError(
+            "bad-combination",
+            found=f"{algorithm} with {type(guide).__name__}",
+            expected="a FullRank guide",
+            remedy="guide=taut.guides.FullRank(centredness=0.0)",
+        )
+    if problem.num_params:
+        raise TautError(
+            "bad-combination",
+            site=next(iter(problem.params)),
+            found=f"{algorithm}, for a model with parameters of its own",
+            expected="latents only: latents and parameters have no useful joint mode",
+            remedy="algorithm=taut.algorithms.FixedDraws(), or give the parameter a prior with taut.sample",
+        )
+    return guide
+
+
+def precise(problem: Problem) -> dict[str, Any]:
     """Tolerance and difference of the polish, as the precision allows."""
     return {"tolerance": _TOLERANCE[problem.precision], "difference": _DIFFERENCE[problem.precision]}
 

@@ -13,6 +13,7 @@ from taut._keys import generator
 from taut.algorithms._algorithm import Algorithm, Progress, Solution
 from taut.algorithms._deterministic import evaluator, impossible_start
 from taut.algorithms._mode_search import centredness_of
+from taut.algorithms._modes import same_mode
 from taut.algorithms._starts import Starts, explore
 from taut.guides import FullRank, GaussianMixture, Guide
 from taut.problem import Problem
@@ -133,5 +134,14 @@ class Pathfinder(Algorithm):
         point = found.points[best, d:]
         if len(order) == 1:
             return Solution(guide, FullRank.from_moments(means[0], factors[0]), point, status, notes=notes)
+        # Every path's place is in the mixture: what is left to say is how many paths found the best one.
+        reached = sum(1 for m, c in zip(means, factors, strict=True) if same_mode(m, c, means[0], factors[0]))
         params = GaussianMixture.from_moments(np.ones(len(order)), means, factors)
-        return Solution(GaussianMixture(len(order), guide.centredness), params, point, status, notes=notes)
+        return Solution(
+            GaussianMixture(len(order), guide.centredness),
+            params,
+            point,
+            status,
+            modes=(1, reached, self.paths),
+            notes=notes,
+        )

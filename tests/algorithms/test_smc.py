@@ -236,12 +236,17 @@ def test_resampling_is_fair_and_tells_the_mean():
 
 def test_drift_is_seen_and_noise_is_not():
     rng = np.random.default_rng(0)
-    first, second = rng.normal(size=(512, 3)), rng.normal(size=(512, 3))
-    assert drift(Round(first, first**2 + 0.1), Round(second, second**2 + 0.1)).settled
-    moved = second + [0.0, 0.4, 0.0]
-    found = drift(Round(first, first**2), Round(moved, moved**2))
+
+    def averages(x):
+        return Round(x.mean(0), (x**2).mean(0))
+
+    first, second = rng.normal(size=(8, 512, 3)), rng.normal(size=(8, 512, 3))
+    assert drift(averages(first), averages(second)).settled
+    found = drift(averages(first), averages(second + [0.0, 0.2, 0.0]))
     assert not found.settled and found.worst == 1
-    np.testing.assert_allclose(found.moved[0, 1], 0.4, atol=4 * np.sqrt(2 / 512))
+    np.testing.assert_allclose(found.moved[0, 1], 0.2, atol=4 * np.sqrt(2 / 8 / 512))
+    # One state for each particle could not have shown a drift of 0.15 sd.
+    assert not drift(averages(first[:1]), averages(second[:1])).settled
 
 
 def test_the_funnel_index_counts_leaves():

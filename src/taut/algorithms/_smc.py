@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from taut._keys import generator
-from taut.algorithms._smc_checks import Drift, Round, drift, funnel_index
+from taut.algorithms._smc_checks import Drift, Round, Scale, drift, funnel_index
 from taut.algorithms._smc_moves import Cloud, Frames, adapted, hmc, leapfrogs, next_temperature, resampled, tuned
 from taut.algorithms._smc_target import Components, Target
 from taut.guides import FullRank, GaussianMixture, Guide, MeanField
@@ -142,7 +142,6 @@ class _Run:
         self.island_log_z = np.zeros(ISLANDS)
         self.temperatures = 0
         self.capped = False
-        self.centre = z.mean(0)
 
     def result(self) -> SMCResult:
         self._temper()
@@ -150,6 +149,7 @@ class _Run:
         found: Drift | None = None
         snapshots, acceptance, converged = [self.cloud.z], 0.0, False
         alive = np.isfinite(self.island_log_z).all()
+        self.scale = Scale(self.cloud.z)
         for factor in _ROUNDS if alive and not self.capped else ():
             done = self._round(factor * self.settings.moves)
             if done is None:
@@ -200,8 +200,11 @@ class _Run:
         size = len(log_weights) // ISLANDS
         which = []
         for i in range(ISLANDS):
-            mine, log_mean = resampled(log_weights[i * size : (i + 1) * size], self.rng)
-            which.append(i * size + mine)
+            part = slice(i * size, (i + 1) * size)
+            # Mode by mode: systematic resampling then keeps the share of each mode to within a particle.
+            mine = i * size + np.lexsort((log_weights[part], self.groups[part]))
+            kept, log_mean = resampled(log_weights[mine], self.rng)
+            which.append(mine[kept])
             self.island_log_z[i] += log_mean
         order = np.concatenate(which)
         self.cloud, self.groups = self.cloud.take(order), self.groups[order]
@@ -258,7 +261,7 @@ class _Run:
                 self.capped = True
                 return None
             accepted += self._move_apart(trajectory) if apart else self._move(1.0, trajectory)
-            x = self.cloud.z - self.centre
+            x = self.scale(self.cloud.z)
             first += x
             second += x * x
             if k in keep:

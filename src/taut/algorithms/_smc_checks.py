@@ -8,11 +8,30 @@ import numpy as np
 
 _MOVE = 0.03  # of an sd, or of a variance: a drift that does not matter
 _SURE = 3.3  # standard errors forgiven
+# A drift of this size must show: of a mean in sds, of a variance in variances.
+_POWER = np.array([[0.15], [0.35]])
+_CUT = 6.0
 _RANK_CORRELATION = 0.2
 
 
+class Scale:
+    """Fixed units in which averages are watched: about the median, in half the width of the middle 68 %, cut at 6.
+
+    Without the cut a scalar whose variance is hardly finite, such as the leaves of a funnel in the model's own
+    coordinates, would drown every drift in the noise of its largest values.
+    """
+
+    def __init__(self, z: np.ndarray):
+        low, self.centre, high = np.quantile(z, [0.16, 0.5, 0.84], axis=0)
+        self.unit = np.maximum(0.5 * (high - low), 1e-300)
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """``z`` in these units."""
+        return np.clip((z - self.centre) / self.unit, -_CUT, _CUT)
+
+
 class Round(NamedTuple):
-    """Per-particle averages over the moves of a round: of ``z`` and of ``z^2`` in fixed units, ``(P, D)``."""
+    """Per-particle averages over the moves of a round: of ``x`` and of ``x^2`` in fixed units, ``(P, D)``."""
 
     first: np.ndarray
     second: np.ndarray
@@ -26,8 +45,9 @@ class Drift(NamedTuple):
 
     @property
     def settled(self) -> bool:
-        """Whether no average moved by more than 0.03 + 3.3 standard errors."""
-        return bool(np.all(np.abs(self.moved) < _MOVE + _SURE * self.se))
+        """Whether no average moved by more than 0.03 + 3.3 standard errors, with errors that would have shown it."""
+        still = np.abs(self.moved) < _MOVE + _SURE * self.se
+        return bool(np.all(still & (_SURE * self.se < _POWER)))
 
     @property
     def worst(self) -> int:

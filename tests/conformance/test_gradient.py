@@ -1,0 +1,120 @@
+"""Laws of every gradient estimator: its mean is the gradient of the expected objective, its value is the estimate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from taut import gradients, guides, objectives, testing
+from taut._errors import TautError
+from taut._precision import scope
+from taut.algorithms._log_weights import log_weights
+
+MEMBERS: dict[str, gradients.GradientEstimator] = {
+    "Pathwise": gradients.Pathwise(),
+    "StickingTheLanding": gradients.StickingTheLanding(),
+}
+
+
+def estimates(known: testing.Exact, gradient: Any, objective: Any, guide: Any, params: Any, n: int) -> tuple[Any, Any]:
+    """Values and gradients of ``n`` independent surrogates."""
+    problem = known.problem()
+
+    def loss(params: Any, key: Any) -> Any:
+        def weights(draw: Any, density: Any, model: Any) -> Any:
+            return log_weights(
+                problem.program, guide, draw, density, model, key, problem.inputs, objective.particles
+            )
+
+        return gradient.surrogate(objective, weights, params, jnp.zeros(0))
+
+    with scope("float64"):
+        params = jax.tree.map(jnp.asarray, params)
+        run = jax.jit(jax.vmap(jax.value_and_grad(loss), in_axes=(None, 0)))
+        return jax.tree.map(np.asarray, run(params, jax.random.split(jax.random.key(0), n)))
+
+
+def fitted(known: testing.Exact, shift: float = 0.0) -> dict[str, Any]:
+    """A full-rank guide at the posterior, or off it."""
+    rng = np.random.default_rng(1)
+    assert known.location is not None and known.covariance is not None
+    params = guides.FullRank.from_moments(known.location, np.linalg.cholesky(known.covariance))
+    return {n: v + shift * rng.standard_normal(np.shape(v)) for n, v in params.items()}
+
+
+def exact_gradient(known: testing.Exact, params: Any) -> dict[str, Any]:
+    """Of the ELBO of N(m, C C') on N(mu, S): -0.5 (m - mu)' P (m - mu) - 0.5 tr(P C C') + log det C + const."""
+    with scope("float64"):
+        precision = jnp.linalg.inv(jnp.asarray(known.covariance))
+
+        def elbo(params: Any) -> Any:
+            c = jnp.tril(params["lower"], -1) + jnp.diag(jnp.exp(params["log_diagonal"]))
+            d = params["loc"] - known.location
+            return -0.5 * d @ precision @ d - 0.5 * jnp.trace(precision @ c @ c.T) + params["log_diagonal"].sum()
+
+        return jax.tree.map(np.asarray, jax.grad(elbo)(jax.tree.map(jnp.asarray, params)))
+
+
+@pytest.mark.parametrize("particles", [1, 4])
+@pytest.mark.parametrize("gradient", MEMBERS.values(), ids=MEMBERS)
+@pytest.mark.parametrize("exact", [testing.conjugate_regression, testing.correlated_gaussian], ids=lambda f: f.__name__)
+def test_the_mean_is_the_gradient_of_the_expected_elbo(exact: Any, gradient: Any, particles: int):
+    known = exact()
+    params, n = fitted(known, shift=0.3), 20_000
+    _, found = estimates(known, gradient, objectives.ELBO(particles), guides.FullRank(), params, n)
+    for name, expected in exact_gradient(known, params).items():
+        g = np.asarray(found[name])
+        se = g.std(axis=0) / np.sqrt(n) + 1e-9
+        # 5 standard errors; parameters that do not count (the upper triangle) have gradient 0 exactly.
+        assert np.all(np.abs(g.mean(axis=0) - np.asarray(expected)) < 5 * se), name
+
+
+@pytest.mark.parametrize("gradient", MEMBERS.values(), ids=MEMBERS)
+def test_the_value_is_the_estimate(gradient: Any):
+    known = testing.conjugate_regression()
+    params = fitted(known, shift=0.3)
+    value, _ = estimates(known, gradient, objectives.ELBO(2), guides.FullRank(), params, 50)
+    plain, _ = estimates(known, gradients.Pathwise(), objectives.ELBO(2), guides.FullRank(), params, 50)
+    np.testing.assert_allclose(value, plain, rtol=1e-10)
+
+
+def test_sticking_the_landing_is_zero_at_the_posterior():
+    known = testing.conjugate_regression()
+    _, found = estimates(known, gradients.StickingTheLanding(), objectives.ELBO(), guides.FullRank(), fitted(known), 20)
+    for name, g in found.items():
+        assert np.abs(g).max() < 1e-10, name
+
+
+def test_pathwise_keeps_the_noise_of_the_score_at_the_posterior():
+    # The score of N(m, S) in m has variance P; 20,000 draws give a variance to 1 %, and 5 % is 5 standard errors.
+    known = testing.conjugate_regression()
+    _, found = estimates(known, gradients.Pathwise(), objectives.ELBO(), guides.FullRank(), fitted(known), 20_000)
+    expected = np.diag(np.linalg.inv(known.covariance))
+    np.testing.assert_allclose(np.asarray(found["loc"]).var(axis=0), expected, rtol=0.05)
+
+
+def test_pathwise_gradient_of_the_importance_weighted_bound():
+    # Against finite differences of the same estimates: E of both is the gradient, and common keys cancel the noise.
+    known, bound = testing.conjugate_normal(), objectives.IWAE(4)
+    params = {"loc": np.array([7.5]), "log_scale": np.array([-0.6])}
+    _, found = estimates(known, gradients.Pathwise(), bound, guides.MeanField(), params, 2000)
+    for name in params:
+        ends = []
+        for sign in (1, -1):
+            moved = {**params, name: params[name] + sign * 1e-5}
+            value, _ = estimates(known, gradients.Pathwise(), bound, guides.MeanField(), moved, 2000)
+            ends.append(float(np.mean(value)))
+        np.testing.assert_allclose(np.mean(found[name]), (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-6)
+
+
+def test_sticking_the_landing_refuses_what_it_would_bias():
+    with pytest.raises(TautError) as refused:
+        gradients.StickingTheLanding().valid_for(objectives.IWAE(4))
+    assert refused.value.code == "bad-combination"
+    gradients.StickingTheLanding().valid_for(objectives.IWAE(1))
+    for gradient in MEMBERS.values():
+        gradient.valid_for(objectives.ELBO(3))

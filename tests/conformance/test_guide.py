@@ -1,0 +1,136 @@
+"""Laws of every guide: draws match the density, the density is normalised, every draw lies in the model's support."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import taut
+from taut import dist, guides
+from taut._precision import scope
+from taut.guides import Flat
+from taut.problem import Problem
+
+
+def model(y: Any) -> None:
+    mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+    sigma = taut.sample("sigma", dist.HalfNormal(1.0))
+    share = taut.sample("share", dist.Beta(2.0, 2.0))
+    with taut.plate("rows", len(y)):
+        taut.sample("y", dist.Normal(mu * share, sigma), obs=y)
+
+
+DATA = {"y": np.array([0.3, -1.2, 0.8])}
+
+
+def by_hand(y: Any) -> None:
+    positive = dist.constraints.positive
+    mu = taut.sample("mu", dist.Normal(taut.param("loc", y.mean()), taut.param("scale", 0.5, constraint=positive)))
+    taut.sample("sigma", dist.LogNormal(taut.param("slope", 0.3) * mu, 0.4))
+    taut.sample("share", dist.Beta(taut.param("a", 3.0, constraint=positive), 2.0))
+
+
+MEMBERS: dict[str, Callable[[], guides.Guide | Callable[..., Any]]] = {
+    "MeanField": guides.MeanField,
+    "FullRank": guides.FullRank,
+    "GaussianMixture": lambda: guides.GaussianMixture(2),
+    "Program": lambda: by_hand,
+}
+POINTS = {"Delta": guides.Delta}
+
+
+def bound(member: Callable[[], Any], seed: int = 0) -> tuple[Problem, guides.Guide, dict[str, Any]]:
+    """A problem, the guide ready for it, and parameters away from where it starts."""
+    problem = Problem(model, DATA, precision="float64")
+    guide = guides.bind(member(), problem)
+    rng = np.random.default_rng(seed)
+    start = guide.init(problem, 0)
+    return problem, guide, {n: v + 0.3 * rng.standard_normal(np.shape(v)) for n, v in start.items()}
+
+
+@pytest.mark.parametrize("member", [*MEMBERS.values(), *POINTS.values()], ids=[*MEMBERS, *POINTS])
+def test_log_prob_of_a_draw_is_the_one_that_came_with_it(member: Any):
+    problem, guide, params = bound(member)
+    with scope("float64"):
+        for seed in range(3):
+            point, log_q = guide.sample_and_log_prob(problem.program, params, jax.random.key(seed), problem.inputs)
+            again = guide.log_prob(problem.program, params, point, problem.inputs)
+            np.testing.assert_allclose(log_q, again, rtol=1e-12, atol=1e-12)
+    point, log_q = guide.draws(problem, params, 5, np.random.default_rng(0))
+    with scope("float64"):
+        for row in range(5):
+            if isinstance(point, Flat):
+                one: Any = Flat(jnp.asarray(point.coordinates[row]), point.centredness)
+            else:
+                one = {n: jnp.asarray(v[row]) for n, v in point.items()}
+            again = guide.log_prob(problem.program, params, one, problem.inputs)
+            np.testing.assert_allclose(log_q[row], again, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS)
+def test_density_is_normalised_and_matches_the_draws(member: Any):
+    # With h any normalised density on the real line, E_q[h(z) / q(z)] = 1. h is a normal around q's peak and narrower
+    # than the fifth of all draws that lie nearest, so that the ratios are bounded; 5 standard errors.
+    problem, guide, params = bound(member)
+    point, log_q = guide.draws(problem, params, 40_000, np.random.default_rng(1))
+    if isinstance(point, Flat):
+        z, jacobian = point.coordinates, 0.0
+    else:
+        mu, sigma, share = point["mu"], point["sigma"], point["share"]
+        z = np.stack([mu, np.log(sigma), np.log(share / (1 - share))], axis=1)
+        jacobian = np.log(sigma) + np.log(share * (1 - share))
+    log_q = log_q + jacobian
+    peak = z[np.argmax(log_q)]
+    near = z[np.argsort(np.linalg.norm((z - peak) / z.std(axis=0), axis=1))[: len(z) // 5]]
+    h = stats.multivariate_normal(near.mean(axis=0), 0.5 * np.cov(near.T))
+    ratio = np.exp(h.logpdf(z) - log_q)
+    assert abs(ratio.mean() - 1) < 5 * ratio.std() / np.sqrt(len(ratio)) + 1e-6
+    assert ratio.std() / np.sqrt(len(ratio)) < 0.05
+
+
+@pytest.mark.parametrize("member", [*MEMBERS.values(), *POINTS.values()], ids=[*MEMBERS, *POINTS])
+def test_host_and_traced_draws_have_the_same_moments(member: Any):
+    problem, guide, params = bound(member)
+    n = 4000
+    host, _ = guide.draws(problem, params, n, np.random.default_rng(2))
+
+    def one(key: Any) -> Any:
+        return guide.sample_and_log_prob(problem.program, params, key, problem.inputs)[0]
+
+    with scope("float64"):
+        params = jax.tree.map(jnp.asarray, params)
+        traced = jax.vmap(one)(jax.random.split(jax.random.key(3), n))
+    pairs = [(host.coordinates, traced.coordinates)] if isinstance(host, Flat) else [(host[k], traced[k]) for k in host]
+    for a, b in pairs:
+        b = np.asarray(b)
+        se = np.sqrt((a.var(axis=0) + b.var(axis=0)) / n) + 1e-12
+        assert np.all(np.abs(a.mean(axis=0) - b.mean(axis=0)) < 5 * se)
+        # The standard error of a sample sd is about sd / sqrt(2n), more with tails: 15 % is 10 of them.
+        np.testing.assert_allclose(a.std(axis=0), b.std(axis=0), rtol=0.15, atol=1e-9)
+
+
+@pytest.mark.parametrize("member", [*MEMBERS.values(), *POINTS.values()], ids=[*MEMBERS, *POINTS])
+def test_every_draw_lies_in_the_models_support(member: Any):
+    problem, guide, params = bound(member)
+    point, _ = guide.draws(problem, params, 2000, np.random.default_rng(4))
+    values = problem.constrain(point.coordinates, np.ones(problem.dim)) if isinstance(point, Flat) else point
+    assert np.all(values["sigma"] > 0)
+    assert np.all((values["share"] > 0) & (values["share"] < 1))
+
+
+@pytest.mark.parametrize("member", [*MEMBERS.values(), *POINTS.values()], ids=[*MEMBERS, *POINTS])
+def test_guides_are_static_arguments_and_every_real_parameter_is_valid(member: Any):
+    problem, guide, params = bound(member)
+    twin = guides.bind(member(), Problem(model, DATA, precision="float64"))
+    assert hash(guide) == hash(twin) and guide == twin
+    far = {n: v + 2.0 * np.random.default_rng(5).standard_normal(np.shape(v)) for n, v in params.items()}
+    with scope("float64"):
+        _, log_q = guide.sample_and_log_prob(problem.program, far, jax.random.key(0), problem.inputs)
+    assert np.isfinite(log_q)
+    assert guide.named(problem, params)

@@ -91,6 +91,7 @@ class Coordinates(Handler):
         self.constraints: dict[str, Any] = {}
         self.densities: dict[str, Any] = {}
         self.plain: dict[str, Any] = {}
+        self.held: dict[str, Any] = {}
         self.supports: dict[str, Any] = {}
         self.inside: dict[str, Any] = {}
 
@@ -107,7 +108,10 @@ class Coordinates(Handler):
         if site.kind == "sample" and site.observed:
             _check_shape(site)
             self.constraints[site.name] = site.fn.support
-        if site.kind == "factor" or (site.kind == "sample" and site.observed):
+            if dist.is_moving(site.fn.support):
+                self.held[site.name] = dist.contains(site.fn.support, site.value)
+        # A latent that the program itself gives a value (a `substitute` inside of it) keeps its density.
+        if site.kind == "factor" or (site.kind == "sample" and site.name not in self.latents):
             self.densities[site.name] = self.plain[site.name] = jnp.sum(log_density(site))
         return site
 
@@ -125,6 +129,8 @@ class Coordinates(Handler):
             "location": self.locations,
             "observed": {n: s.value for n, s in observed.items()},
             "mask": {n: s.mask for n, s in observed.items() if s.mask is not None},
+            # Whether observed values lie in supports whose bounds are computed.
+            "held": self.held,
             # Rows of subsampled plates, so that a guide can stand at the model's rows.
             "rows": {n: s.value for n, s in sites.items() if s.kind == "plate" and isinstance(s.value, jax.core.Tracer)},
             "inside": self.inside,

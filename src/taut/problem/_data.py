@@ -18,7 +18,7 @@ def split(model: Callable[..., Any], data: Mapping[str, Any] | None) -> tuple[di
 
     Args:
         model: the program.
-        data: values by argument name. Numbers with a decimal point, sequences of numbers, arrays, and dicts of these
+        data: values by argument name, or a data frame. Numbers with a decimal point, sequences of numbers, arrays, and dicts of these
             are arrays; whole numbers, booleans, strings, ``None`` and other objects are constants, which the model may
             use for sizes and branches.
 
@@ -29,6 +29,9 @@ def split(model: Callable[..., Any], data: Mapping[str, Any] | None) -> tuple[di
         TautError: ``data-missing``, ``data-unknown``, ``data-type``.
     """
     data = {} if data is None else data
+    if hasattr(data, "columns") and hasattr(data, "keys"):
+        # A data frame: its columns are the arguments.
+        data = {name: data[name] for name in data.keys()}  # noqa: SIM118
     if not isinstance(data, Mapping):
         raise TautError(
             "data-type",

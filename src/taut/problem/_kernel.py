@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -199,10 +199,12 @@ class Kernel:
             parts.append({name: np.asarray(v)[: stop - begin] for name, v in derived.items()})
         return densities, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def constants(self, groups: tuple[str, ...]) -> list[dict[str, np.ndarray]]:
+    def constants(
+        self, groups: tuple[str, ...], names: Collection[str] | None = None
+    ) -> list[dict[str, np.ndarray]]:
         """Outputs that depend on no coordinate, evaluated once: initial values, observed values, masks."""
         with scope(self.precision):
-            found = self.program.evaluate(list(groups), {}, self._inputs, self._consts)
+            found = self.program.evaluate(list(groups), {}, self._inputs, self._consts, names=names)
             return [{name: np.asarray(v) for name, v in group.items()} for group in found]
 
     def _call(self, function: Any, static: tuple[Any, ...], *arguments: Any) -> Any:

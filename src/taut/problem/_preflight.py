@@ -49,22 +49,29 @@ def check_structure(model: Callable[..., Any], data: Mapping[str, Any], program:
     )
 
 
-def check_data(arrays: Mapping[str, Any], program: Program, kernel: Kernel) -> None:
-    """Refuse data that are not finite, and observations outside of their support; masked entries are left alone."""
-    leaves = jax.tree_util.tree_flatten_with_path(dict(arrays))[0]
-    bad = {path[0].key: (jax.tree_util.keystr(path[1:]), hit) for path, leaf in leaves if (hit := nonfinite(leaf))}
+def check_data(
+    arrays: Mapping[str, Any], constants: Mapping[str, Any], program: Program, kernel: Kernel
+) -> list[str]:
+    """Refuse data that are not finite, and observations outside of their support; masked entries are left alone.
+
+    Returns:
+        Notes for the result.
+    """
+    bad = _nonfinite_entries(arrays) | _nonfinite_entries(constants)
     supports = {n: c for n, c in program.constraints.items() if not isinstance(c, type(dist.constraints.real))}
-    if not bad and not supports:
-        return
-    fixed = {n for n, reach in program.reach["observed"].items() if all(r.startswith("data:") for r in reach)}
-    observed, masks = kernel.constants(("observed", "mask")) if fixed == set(program.outputs["observed"]) else ({}, {})
+    moving = program.fixed("held")
+    if not bad and not supports and not moving:
+        return []
+    fixed = program.fixed()
+    observed, masks = kernel.constants(("observed", "mask"), [n for n in fixed if bad or n in supports or n in moving])
+    (held,) = kernel.constants(("held",), moving) if moving else ({},)
     for name, value in observed.items():
         site = program.sites[name]
         mask = _like(masks.get(name, np.ones((), bool)), value)
         hit = nonfinite(np.where(mask, value, 0.0)) if np.issubdtype(value.dtype, np.inexact) else None
         if hit is not None:
             raise _nonfinite(name, site.source, value, hit)
-        inside = dist.holds(supports[name], value) if name in supports else None
+        inside = _like(held[name], value) if name in held else dist.holds(supports[name], value) if name in supports else None
         if inside is not None and not np.all(inside | ~mask):
             outside = value[~(inside | ~mask)]
             first = tuple(int(i) for i in np.argwhere(~(inside | ~mask))[0])
@@ -74,14 +81,34 @@ def check_data(arrays: Mapping[str, Any], program: Program, kernel: Kernel) -> N
                 source=site.source,
                 found=f"{outside.size} of {value.size} values outside, from {outside.min():g} to {outside.max():g}, "
                 f"first at {list(first)}",
-                expected=f"values in {dist.describe(supports[name])}",
+                expected=f"values in {dist.describe(supports[name])}"
+                if name in supports
+                else "values within the bounds of the distribution",
                 remedy="choose a distribution whose support holds the data, or correct the data",
             )
     masked = frozenset().union(*(program.reach["observed"][n] for n in masks)) if masks else frozenset()
-    for name, (path, hit) in bad.items():
-        array = next(np.asarray(leaf) for p, leaf in leaves if p[0].key == name and jax.tree_util.keystr(p[1:]) == path)
-        if f"data:{name}" not in masked and np.isnan(array).any():
-            raise _nonfinite(name + path, None, array, hit)
+    harmful = {n: where for n, where in bad.items() if f"data:{n}" not in masked and np.isnan(where[1]).any()}
+    if not harmful:
+        return []
+    # Missing values that the model fills in itself, as in jnp.where(jnp.isnan(y), z, y), never reach the density.
+    points = np.random.default_rng(0).normal(size=(8, kernel.dim))
+    if np.isfinite(kernel(points, np.ones(kernel.dim))[0]).any():
+        return [f"data entry {name!r} holds NaN that the model does not use" for name in harmful]
+    name, (path, array) = next(iter(harmful.items()))
+    hit = nonfinite(array)
+    assert hit is not None
+    raise _nonfinite(name + path, None, array, hit)
+
+
+def _nonfinite_entries(data: Mapping[str, Any]) -> dict[str, tuple[str, np.ndarray]]:
+    """For each entry with numbers that are not finite: where in it the first such array is, and the array."""
+    found: dict[str, tuple[str, np.ndarray]] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(dict(data))[0]:
+        if isinstance(leaf, np.ndarray | jax.Array) and nonfinite(leaf) is not None:
+            name, where = path[0].key, jax.tree_util.keystr(path[1:])
+            if name not in found or not np.isnan(found[name][1]).any():
+                found[name] = (where, np.asarray(leaf))
+    return found
 
 
 def _nonfinite(name: str, source: str | None, value: np.ndarray, hit: tuple[int, tuple[int, ...]]) -> TautError:

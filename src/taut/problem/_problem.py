@@ -67,14 +67,14 @@ class Problem:
         subsample: bool = False,
     ):
         self.model = model
-        self.data = dict(data or {})
         self.precision: Precision = default() if precision is None else precision
         arrays, constants = split(model, data)
+        self.data = dict({} if data is None else data)
         with scope(self.precision):
             self.program, leaves = trace_program(model, arrays, constants, subsample)
         self.notes = check_structure(model, self.data, self.program)
         self._kernel = Kernel(self.program, leaves, self.precision)
-        check_data(arrays, self.program, self._kernel)
+        self.notes += check_data(arrays, constants, self.program, self._kernel)
         self.dim = self.program.dim
         self.num_params = self.program.num_params
         self.layout = self.program.layout
@@ -148,8 +148,7 @@ class Problem:
 
     def observed(self) -> dict[str, np.ndarray]:
         """The data of the observed sites that do not depend on latents, by name."""
-        fixed = all(r.startswith("data:") for reach in self.program.reach["observed"].values() for r in reach)
-        return self._kernel.constants(("observed",))[0] if fixed else {}
+        return self._kernel.constants(("observed",), self.program.fixed())[0]
 
     def hierarchies(self, points: np.ndarray, centredness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Location and log scale of every coordinate's prior, where it is a location-scale family; 0 elsewhere.

@@ -8,7 +8,7 @@ one compilation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -93,6 +93,7 @@ class Program:
         inputs: list[Any],
         consts: list[Any],
         values: Mapping[str, Any] | None = None,
+        names: Collection[str] | None = None,
     ) -> Any:
         """Evaluate named outputs; only what they need is computed.
 
@@ -102,22 +103,31 @@ class Program:
             values: values of latents and parameters in the model's own space, used in place of what the holes give.
             inputs: data leaves, then the key.
             consts: constants of the program.
+            names: evaluate these names alone.
 
         Returns:
             ``{name: value}``, or one such mapping per group.
         """
         groups = [group] if isinstance(group, str) else group
-        wanted = [index for g in groups for index in self.outputs[g].values()]
+        members = {
+            g: {n: index for n, index in self.outputs[g].items() if names is None or n in names} for g in groups
+        }
+        wanted = [index for g in groups for index in members[g].values()]
         jaxpr = self.closed.jaxpr
         given = {
             jaxpr.outvars[self.outputs[g][name]]: value
-            for g, members in (("value", self.latents), ("param", self.params))
+            for g, known in (("value", self.latents), ("param", self.params))
             for name, value in (values or {}).items()
-            if name in members
+            if name in known
         }
         found = dict(zip(wanted, _run(jaxpr, wanted, given, holes, inputs, consts), strict=True))
-        results = [{name: found[index] for name, index in self.outputs[g].items()} for g in groups]
+        results = [{name: found[index] for name, index in members[g].items()} for g in groups]
         return results[0] if isinstance(group, str) else results
+
+
+    def fixed(self, group: str = "observed") -> list[str]:
+        """The names in a group whose values depend on data and constants alone."""
+        return [n for n, reach in self.reach[group].items() if all(r.startswith("data:") for r in reach)]
 
 
 def trace_program(

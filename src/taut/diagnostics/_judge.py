@@ -91,6 +91,9 @@ def _checks(evidence: Evidence, limits: Limits) -> Iterator[Check]:
     status, modes = evidence.status, evidence.modes
     if status == "converged":
         yield Check("converged", True, "The run converged.")
+    elif status == "plateaued" and evidence.weighing is not None:
+        # The objective cannot tell more through its noise; fresh draws and their weights can, and judge q themselves.
+        yield Check("converged", True, "The run stopped where its gains were lost in its noise; the weights judge q.")
     else:
         how = _STATUS.get(status, f"ended with status {status!r}")
         yield Check("converged", False, f"The run {how}, so q may be far from its best.")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
 
-from taut import diagnostics
+from taut import diagnostics, report
 from taut._precision import Precision
-from taut.algorithms import Algorithm, Auto, FixedDraws, Run, Solution
+from taut.algorithms import SVI, Algorithm, Auto, FixedDraws, Progress, Run, Solution
 from taut.fitting._result import Fit
 from taut.fitting._verify import Verified, verify_solution
 from taut.fitting._weigh import Weighed, one_row, weigh_solution
-from taut.guides import Delta, FullRank, Guide, MeanField
+from taut.guides import Delta, FullRank, Guide, MeanField, Program
 from taut.problem import Problem
 
 DRAWS = 16_000
@@ -75,10 +77,12 @@ def fit(
     began = time.perf_counter()
     problem = Problem(model, data, precision=precision)
     algorithm, family = _choose(problem, guide, algorithm)
+    working = _working(problem, model, data, algorithm)
     run = Run()
-    solution = run(algorithm, problem, family, key)
+    with _progress(algorithm, progress) as run.on_step:
+        solution = run(algorithm, working, family, key)
+    gradients = working.kernel().gradients
     kernel = problem.kernel()
-    gradients = kernel.gradients
     weighed = weigh_solution(problem, solution, draws, key)
     weighing = None if weighed.log_weights is None else diagnostics.weigh(weighed.log_weights)
     verified, notes = verify_solution(problem, solution, weighed, weighing, key) if verify else (None, ())
@@ -115,18 +119,30 @@ def _choose(
     if guide is None:
         assert algorithm is not None
         return algorithm, algorithm.guide(problem)
-    family: Guide = guide if isinstance(guide, Guide) else _program(guide)
+    family: Guide = guide if isinstance(guide, Guide) else Program(guide)
     if algorithm is not None:
         return algorithm, family
-    return (FixedDraws() if isinstance(family, FullRank | MeanField | Delta) else _svi()), family
+    return (FixedDraws() if isinstance(family, FullRank | MeanField | Delta) else SVI()), family
 
 
-def _program(function: Callable[..., Any]) -> Guide:
-    raise NotImplementedError
+def _working(
+    problem: Problem, model: Callable[..., Any], data: Mapping[str, Any] | None, algorithm: Algorithm
+) -> Problem:
+    """The problem that an algorithm works on: with subsampled plates left so, for one that is made for noise."""
+    if not isinstance(algorithm, SVI):
+        return problem
+    subsampled = Problem(model, data, precision=problem.precision, subsample=True)
+    return subsampled if subsampled.program.outputs["rows"] else problem
 
 
-def _svi() -> Algorithm:
-    raise NotImplementedError
+@contextmanager
+def _progress(algorithm: Algorithm, wanted: bool | None) -> Iterator[Callable[[Progress], None] | None]:
+    """A live line for algorithms that take a while; nothing for the others, which are done before one could be read."""
+    if wanted is False or (wanted is None and not (isinstance(algorithm, SVI) and sys.stderr.isatty())):
+        yield None
+        return
+    with report.Progress(None, type(algorithm).__name__, enabled=True) as line:
+        yield lambda step: line.update(step.gradients, step.elbo, step.se)
 
 
 def _judge(

@@ -10,7 +10,7 @@ import numpy as np
 
 from taut._keys import generator
 from taut.algorithms import Solution
-from taut.guides import Delta, Flat
+from taut.guides import Delta, Flat, bind
 from taut.problem import Problem
 
 BATCHES = 4
@@ -45,8 +45,9 @@ def weigh_solution(problem: Problem, solution: Solution, rows: int, key: int | j
     """
     scalars = sum(int(np.prod(shape)) for shape in problem.program.shapes.values())
     per_batch = max(250, min(rows, _MOST_NUMBERS // max(scalars, 1)) // BATCHES)
+    guide = bind(solution.guide, problem)
     batches = [
-        solution.guide.draws(problem, solution.params, per_batch, generator(key, 1000 + b)) for b in range(BATCHES)
+        guide.draws(problem, solution.params, per_batch, generator(key, 1000 + b)) for b in range(BATCHES)
     ]
     log_q = np.stack([log_q for _, log_q in batches])
     first = batches[0][0]

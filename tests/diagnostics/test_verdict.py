@@ -63,7 +63,13 @@ def test_an_exact_fit_is_trusted_although_its_weights_have_no_tail():
     assert judge(Evidence("converged", weighing, (0.0, 0.0), moments, Modes(1, 8, 8))).level == TRUSTED
 
 
-@pytest.mark.parametrize("status", ["budget", "plateaued", "diverged", "nonfinite", "interrupted", "surprise"])
+def test_a_plateau_is_judged_by_the_weights_alone():
+    """Where noise hides what is left to gain, fresh draws decide; without them nothing vouches for q."""
+    assert judge(dataclasses.replace(good(), status="plateaued")).level == TRUSTED
+    assert judge(Evidence("plateaued")).level == NOT_TRUSTED
+
+
+@pytest.mark.parametrize("status", ["budget", "diverged", "nonfinite", "interrupted", "surprise"])
 def test_only_a_converged_run_is_believed(status: str):
     verdict = judge(dataclasses.replace(good(), status=status))
     assert verdict.level == NOT_TRUSTED

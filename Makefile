@@ -13,7 +13,7 @@ RUN := cd "$(ROOT)" && .venv/bin/python
 # Another project's modules must not shadow ours.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help demo test lint format bench bench-cold bench-posteriordb lock clean setup
+.PHONY: help demo test lint format bench bench-cold bench-posteriordb bench-synthetic lock clean setup
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -31,13 +31,16 @@ lint: setup ## ruff and pyright over the whole tree
 format: setup ## let ruff mend what it can
 	@$(RUN) -m ruff check --fix . && .venv/bin/python -m ruff format .
 
-bench: bench-cold bench-posteriordb ## both benchmarks below
+bench: bench-cold bench-posteriordb bench-synthetic ## the benchmarks below
 
 bench-cold: setup ## eight schools from process start to verdict, beside NumPyro
 	@$(RUN) -m benchmarks.cold $(ARGS)
 
 bench-posteriordb: setup ## real posteriors against their reference draws
 	@$(RUN) -m benchmarks.posteriordb.run $(ARGS)
+
+bench-synthetic: setup ## synthetic posteriors against their exact truth
+	@$(RUN) -m benchmarks.synthetic.run $(ARGS)
 
 lock: ## write requirements.lock from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@PYTHON="$(PYTHON)" sh "$(ROOT)/tools/lock.sh" $(ARGS)

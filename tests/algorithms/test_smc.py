@@ -14,7 +14,7 @@ from scipy.special import polygamma, psi
 
 import taut
 from taut import dist
-from taut.algorithms import SMCSettings, smc
+from taut.algorithms import SMCSettings, Solution, smc, widened
 from taut.algorithms._smc_checks import Round, drift, funnel_index
 from taut.algorithms._smc_moves import Cloud, Frames, hmc, next_temperature, resampled
 from taut.algorithms._smc_target import Components, Target
@@ -271,3 +271,25 @@ def test_the_same_key_gives_the_same_particles():
     runs = [smc(problem, FullRank(0.0), params, NONE, key, SMCSettings(256, 2)).points for key in (5, 5, 6)]
     assert np.array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0][:256], runs[2][:256])
+
+
+def test_a_mode_that_no_start_reached_is_found_from_far_outside():
+    """0.95 N(-4, I) + 0.05 N(4, I / 4) in five dimensions: q on the first alone has constant weights there."""
+
+    def model():
+        x = taut.sample("x", dist.Normal(0.0, 20.0).expand([5]).to_event(1))
+        centre = jnp.array([4.0, 0.0, 0.0, 0.0, 0.0])
+        left = jnp.log(0.95) + jnp.sum(dist.Normal(-centre, 1.0).log_prob(x))
+        right = jnp.log(0.05) + jnp.sum(dist.Normal(centre, 0.5).log_prob(x))
+        taut.factor("modes", jnp.logaddexp(left, right) - jnp.sum(dist.Normal(0.0, 20.0).log_prob(x)))
+
+    problem = taut.Problem(model)
+    params = FullRank.from_moments(np.array([-4.0, 0, 0, 0, 0]), np.eye(5))
+    narrow = Solution(FullRank(), params, NONE, "converged", modes=(1, 8, 8))
+    wide = widened(problem, narrow, 0, cover=True)
+    assert wide.guide == GaussianMixture(2)
+    np.testing.assert_allclose(np.exp(wide.params["log_weight"]), [0.95, 0.05], atol=1e-3)
+    np.testing.assert_allclose(wide.params["loc"], [[-4, 0, 0, 0, 0], [4, 0, 0, 0, 0]], atol=0.02)
+    assert widened(problem, narrow, 0, cover=False).modes == (2, 8, 8)
+    # A q that covers both has nothing to add.
+    assert widened(problem, wide, 1, cover=True) is wide

@@ -7,6 +7,7 @@ from taut.algorithms._deterministic import FixedDraws
 from taut.algorithms._laplace import Laplace
 from taut.algorithms._map import MAP
 from taut.algorithms._pathfinder import Pathfinder
+from taut.algorithms._probe import widened
 from taut.algorithms._smc import SMCResult, SMCSettings, smc, smc_applicable
 from taut.algorithms._svi import SVI
 
@@ -26,4 +27,5 @@ __all__ = [
     "Solution",
     "smc",
     "smc_applicable",
+    "widened",
 ]

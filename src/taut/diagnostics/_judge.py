@@ -114,7 +114,7 @@ def _checks(evidence: Evidence, limits: Limits) -> Iterator[Check]:
         ok = gap < allowed and se < limits.kl
         yield _check("fresh", ok, found, "the fit has learnt its own draws", "trusted")
     if evidence.verification is not None:
-        yield from verification_checks(evidence.verification, limits)
+        yield from verification_checks(evidence.verification, evidence.weighing, limits)
         if evidence.weighing is not None:
             yield from weights_with_verification(evidence.weighing, evidence.moments, limits)
         return

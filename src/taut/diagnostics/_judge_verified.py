@@ -38,21 +38,24 @@ def weights_with_verification(w: Weighing, c: Comparison | None, limits: Limits)
     yield _check("sds", ok, found, f"q is too {'narrow' if ratio < 0 else 'wide'} there", "trusted")
 
 
-def verification_checks(v: Verification, limits: Limits) -> Iterator[Check]:
+def verification_checks(v: Verification, w: Weighing | None, limits: Limits) -> Iterator[Check]:
     """The checks that a verification adds to a verdict."""
+    slack = 3.0 if w is not None and w.kl + 2.0 * w.kl_se < limits.sure else 0.0
     steps = f"after {v.gradients:,} gradients"
     found = f"SMC from q to the posterior {'came to rest' if v.converged else 'still drifts'} {steps}"
     yield _check("smc", v.converged, found, "its draws are not settled yet", "both")
-    i = int(np.argmax(np.abs(v.mean_shift)))
+    i = int(np.argmax(np.abs(v.mean_shift) - slack * v.mean_shift_se))
     shift, se = float(v.mean_shift[i]), float(v.mean_shift_se[i])
     found = f"SMC moves the mean of {v.names[i]} by {abs(shift):.2f} +- {se:.2f} sd (limit {limits.shift:g})"
-    yield _check("smc-means", abs(shift) < limits.shift, found, "q is centred in the wrong place", "trusted")
-    i = int(np.argmax(np.abs(v.log_sd_ratio)))
+    ok = abs(shift) - slack * se < limits.shift
+    yield _check("smc-means", ok, found, "q is centred in the wrong place", "trusted")
+    i = int(np.argmax(np.abs(v.log_sd_ratio) - slack * v.log_sd_ratio_se))
     ratio, se = float(v.log_sd_ratio[i]), float(v.log_sd_ratio_se[i])
     found = f"q's sd of {v.names[i]} is {_factor(ratio)} times that of SMC, +- {se:.0%}"
     side = "narrow" if ratio < 0 else "wide"
     found = f"{found} (limit a factor {_factor(limits.log_sd)})"
-    yield _check("smc-sds", abs(ratio) < limits.log_sd, found, f"q is too {side} there", "trusted")
+    ok = abs(ratio) - slack * se < limits.log_sd
+    yield _check("smc-sds", ok, found, f"q is too {side} there", "trusted")
     found = f"The means of {ISLANDS} islands of SMC differ by up to {v.island_spread:.2f} sd (limit {limits.islands:g})"
     yield _check("islands", v.island_spread < limits.islands, found, "they have not mixed", "reweighted")
     found = f"One scalar sets the scale of {v.funnel_index} others (limit {limits.funnel})"

@@ -39,6 +39,8 @@ class Limits:
         unstable: largest range over batches of the log sd ratio.
         ess: effective draws that reweighting needs.
         starts: starts that must reach the best mode.
+        sure: KL(q || p) in nats, two standard errors added, that bounds every mean and sd by itself: a mean that is off
+            by d sds costs d^2 / 2. Moved draws then only have to agree within three standard errors.
         islands: largest range of the islands' means in a verification, in sds.
         funnel: number of scalars whose scale one scalar may set.
         evidence: largest difference of two estimates of log Z in nats.
@@ -60,6 +62,7 @@ class Limits:
     unstable: float = 0.2
     ess: float = 400.0
     starts: int = 2
+    sure: float = 0.005
     islands: float = 0.15
     funnel: int = 3
     evidence: float = 0.3

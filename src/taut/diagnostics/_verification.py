@@ -13,6 +13,7 @@ from taut.diagnostics._moments import _draws, _labels
 from taut.diagnostics._pareto import Floats
 
 ISLANDS = 4
+_CUT = 8.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ def against(
     $\mathrm{se} = \mathrm{sd}_i(\bar x_i) / \sqrt P$, and with $s^2$ the variance, half of that of
     $(x - \bar x)^2 / s^2$ for the log sd.
 
+    Both are cut at eight half-widths of the middle 68 % about the median: beyond, a sample's sd is the size of its
+    largest entries.
+
     Args:
         draws: name -> (S, *shape) draws of q.
         moved: name -> (T P, *shape), all particles of one moment together, islands in order.
@@ -71,6 +75,9 @@ def against(
     names = tuple(label for name, value in arrays.items() for label in _labels(name, value.shape[1:]))
     x = np.concatenate([value.reshape(len(value), -1) for value in arrays.values()], axis=1)
     y = np.concatenate([_draws(moved[name]).reshape(len(_draws(moved[name])), -1) for name in arrays], axis=1)
+    low, middle, high = np.quantile(y, [0.16, 0.5, 0.84], axis=0)
+    reach = _CUT * 0.5 * (high - low)
+    x, y = np.clip(x, middle - reach, middle + reach), np.clip(y, middle - reach, middle + reach)
     y = y.reshape(-1, particles, x.shape[1])
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         mean, centre = y.mean(axis=(0, 1)), x.mean(axis=0)

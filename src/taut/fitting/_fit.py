@@ -13,7 +13,7 @@ import numpy as np
 
 from taut import diagnostics, report
 from taut._precision import Precision
-from taut.algorithms import SVI, Algorithm, Auto, FixedDraws, Progress, Run, Solution
+from taut.algorithms import SVI, Algorithm, Auto, FixedDraws, Progress, Run, Solution, widened
 from taut.fitting._result import Fit
 from taut.fitting._verify import Verified, verify_solution
 from taut.fitting._weigh import Weighed, one_row, weigh_solution
@@ -83,9 +83,12 @@ def fit(
         solution = run(algorithm, working, family, key)
     gradients = working.kernel().gradients
     kernel = problem.kernel()
+    probing = verify and working is problem  # on data that are visited in batches particles would take hours
+    if probing:
+        solution = widened(problem, solution, key, cover=isinstance(algorithm, Auto))
     weighed = weigh_solution(problem, solution, draws, key)
     weighing = None if weighed.log_weights is None else diagnostics.weigh(weighed.log_weights)
-    verified, notes = verify_solution(problem, solution, weighed, weighing, key) if verify else (None, ())
+    verified, notes = verify_solution(problem, solution, weighed, weighing, key) if probing else (None, ())
     verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=not verify)
     kinds, supports = _kinds(problem, weighed.values)
     values, log_weights = weighed.values, weighed.log_weights

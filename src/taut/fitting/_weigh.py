@@ -46,9 +46,7 @@ def weigh_solution(problem: Problem, solution: Solution, rows: int, key: int | j
     scalars = sum(int(np.prod(shape)) for shape in problem.program.shapes.values())
     per_batch = max(250, min(rows, _MOST_NUMBERS // max(scalars, 1)) // BATCHES)
     guide = bind(solution.guide, problem)
-    batches = [
-        guide.draws(problem, solution.params, per_batch, generator(key, 1000 + b)) for b in range(BATCHES)
-    ]
+    batches = [guide.draws(problem, solution.params, per_batch, generator(key, 1000 + b)) for b in range(BATCHES)]
     log_q = np.stack([log_q for _, log_q in batches])
     first = batches[0][0]
     if isinstance(first, Flat):

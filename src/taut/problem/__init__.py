@@ -1,6 +1,7 @@
 """Model and data together: named latents, a layout, a log joint, one compiled kernel."""
 
 from taut.problem._coordinates import Latent, Param, unconstrained_init
+from taut.problem._cost import elements
 from taut.problem._data import split
 from taut.problem._digest import digest
 from taut.problem._kernel import Kernel, compilations, count_compilation, log_joint
@@ -18,6 +19,7 @@ __all__ = [
     "compilations",
     "count_compilation",
     "digest",
+    "elements",
     "log_joint",
     "predictive",
     "split",

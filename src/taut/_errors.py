@@ -37,6 +37,7 @@ CODES: dict[str, str] = {
     "guide-deterministic": "A latent of the model is deterministic in the guide.",
     "bad-combination": "These two objects cannot be used together.",
     "flat-direction": "The posterior does not fall off in some direction.",
+    "no-maximum": "The fit is no maximum of its objective.",
     "nonfinite": "The objective or its gradient stopped being finite.",
     # results and files
     "no-model": "This needs the model, and a loaded fit does not carry it.",

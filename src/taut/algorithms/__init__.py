@@ -5,6 +5,7 @@ from taut.algorithms._auto import Auto
 from taut.algorithms._batch_and_match import BatchAndMatch
 from taut.algorithms._deterministic import FixedDraws
 from taut.algorithms._laplace import Laplace
+from taut.algorithms._linear_response import Response, linear_response
 from taut.algorithms._map import MAP
 from taut.algorithms._pathfinder import Pathfinder
 from taut.algorithms._probe import widened
@@ -21,10 +22,12 @@ __all__ = [
     "Laplace",
     "Pathfinder",
     "Progress",
+    "Response",
     "Run",
     "SMCResult",
     "SMCSettings",
     "Solution",
+    "linear_response",
     "smc",
     "smc_applicable",
     "widened",

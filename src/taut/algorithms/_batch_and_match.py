@@ -62,12 +62,12 @@ class BatchAndMatch(Algorithm):
     $$\Sigma' = 2W\big(I + (I + 4W^\top U W)^{1/2}\big)^{-1}W^\top,\quad
       \mu' = \tfrac{1}{1+\lambda}\mu + \tfrac{\lambda}{1+\lambda}(\Sigma'\bar g + \bar z)$$
 
-    Exact on a Gaussian after one batch of $D + 1$ draws as $\lambda \to \infty$. It starts from the best mode's Gaussian
-    and draws orthogonal, antithetic batches. Stages double the number of steps; of each the second half is averaged,
-    and the run ends when an average is no better than the last one: the gain in ELBO, on draws that both share, plus
-    two standard errors is below the tolerance (``converged``), or it was lost in its noise twice in a row
-    (``plateaued``). The divergence that is minimised weighs squared differences of scores by q's covariance; it is not
-    the ELBO's, and far from a Gaussian (a funnel) the two part: the average of highest ELBO is the answer.
+    Exact on a Gaussian after one batch of $D + 1$ draws as $\lambda \to \infty$. It starts from the best mode's
+    Gaussian and draws orthogonal, antithetic batches. Stages double the number of steps; the second half of the steps
+    so far is averaged, and the run ends when an average is no better than the last one: the gain in ELBO, on draws that
+    both share, plus two standard errors is below the tolerance (``converged``), or it was lost in its noise twice in a
+    row (``plateaued``). The divergence that is minimised weighs squared differences of scores by q's covariance; it is
+    not the ELBO's, and far from a Gaussian (a funnel) the two part: the average of highest ELBO is the answer.
 
     Args:
         batch: draws per step $B$; ``None`` for ``max(32, 2 D)``, which makes them exactly white.

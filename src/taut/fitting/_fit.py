@@ -110,6 +110,7 @@ def fit(
         history=np.array([[p.gradients, p.elbo, p.se] for p in history], float).reshape(-1, 3),
         facts=_facts(problem, algorithm, solution, key),
         problem=problem,
+        solution=solution,
     )
 
 

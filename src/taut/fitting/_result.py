@@ -16,6 +16,7 @@ from taut import diagnostics, report
 from taut._errors import TautError
 from taut._files import atomic_write
 from taut._keys import generator
+from taut.algorithms import Response, Solution, linear_response
 from taut.diagnostics import USABLE, Verdict
 from taut.fitting._marginal import Marginal
 from taut.fitting._store import read_fit, write_fit
@@ -46,6 +47,7 @@ class Fit:
         history: ``float64[T, 3]``: gradients so far, objective, its standard error.
         facts: versions and choices, in words.
         problem: the problem, unless the fit was loaded.
+        solution: what the algorithm found, unless the fit was loaded.
     """
 
     title: str
@@ -61,6 +63,7 @@ class Fit:
     history: np.ndarray
     facts: dict[str, str]
     problem: Problem | None = field(default=None, repr=False)
+    solution: Solution | None = field(default=None, repr=False)
 
     # -- the posterior --------------------------------------------------------------------------------------------
 
@@ -107,6 +110,35 @@ class Fit:
             return c / (a.reshape(a.shape + (1,) * b.ndim) * b)
         sd = np.sqrt(np.diag(c))
         return c / np.outer(sd, sd)
+
+    def linear_response(self, name: str, key: int | jax.Array = 0) -> Response:
+        """Spread of a site by linear response: what a mean-field guide knows of it and does not show.
+
+        Args:
+            name: a latent or a deterministic site.
+            key: of the fixed draws.
+
+        Returns:
+            `Response` in the model's own space: ``sd`` of the site's shape, ``covariance`` ``(*shape, *shape)``.
+
+        Raises:
+            TautError: ``no-model`` for a loaded fit; else as `taut.algorithms.linear_response`.
+
+        Example:
+            >>> fit.linear_response("mu").sd            # doctest: +SKIP
+        """
+        if self.problem is None or self.solution is None:
+            raise TautError(
+                "no-model",
+                found="a loaded fit, which holds draws and no density",
+                expected="a fit as taut.fit returned it",
+                remedy="taut.fit(model, data).linear_response(name)",
+            )
+        if name not in self.values:
+            raise _unknown(name, self.values)
+        found = linear_response(self.problem, self.solution, name, key)
+        shape = self.values[name].shape[1:]
+        return found._replace(sd=found.sd.reshape(shape), covariance=found.covariance.reshape(shape + shape))
 
     def draws(self, n: int | None = None, key: int | jax.Array = 0) -> dict[str, np.ndarray]:
         """Draws that the verdict covers, equally weighted.

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from taut._errors import TautError
+from taut._precision import real_dtype
 
 
 def split(model: Callable[..., Any], data: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -48,6 +49,16 @@ def split(model: Callable[..., Any], data: Mapping[str, Any] | None) -> tuple[di
     return arrays, constants
 
 
+def in_scope(array: Any) -> Any:
+    """Real numbers in the precision of the scope in force, so that data and latents meet with one type."""
+    kind = np.issubdtype(array.dtype, np.floating) or array.dtype == jax.numpy.bfloat16
+    dtype = real_dtype() if kind else jax.dtypes.canonicalize_dtype(array.dtype)
+    if array.dtype == dtype:
+        return array
+    spread = isinstance(array, jax.Array) and not array.is_fully_addressable
+    return array.astype(dtype) if spread else np.asarray(array).astype(dtype)
+
+
 def nonfinite(array: Any) -> tuple[int, tuple[int, ...]] | None:
     """How many entries are NaN or infinite, and where the first is; ``None`` if all are finite."""
     if isinstance(array, jax.Array):
@@ -72,7 +83,7 @@ def _check_names(model: Callable[..., Any], names: list[str]) -> None:
     unknown = [n for n in names if n not in known]
     missing = [n for n in needed if n not in names]
     if unknown and not open_ended:
-        close = difflib.get_close_matches(unknown[0], known, 1)
+        close = _close(unknown[0], known)
         raise TautError(
             "data-unknown",
             site=unknown[0],
@@ -81,7 +92,7 @@ def _check_names(model: Callable[..., Any], names: list[str]) -> None:
             remedy=f"rename it to {close[0]!r}" if close else f"leave {unknown[0]!r} out of the data",
         )
     if missing:
-        close = difflib.get_close_matches(missing[0], names, 1)
+        close = _close(missing[0], names)
         raise TautError(
             "data-missing",
             site=missing[0],
@@ -89,6 +100,12 @@ def _check_names(model: Callable[..., Any], names: list[str]) -> None:
             expected=f"a value for {title}'s argument {missing[0]!r}",
             remedy=f"rename {close[0]!r}" if close else f"dict({missing[0]}=..., ...)",
         )
+
+
+def _close(name: str, others: list[str]) -> list[str]:
+    """The likeliest of the other names that ``name`` was meant to be, whatever its case."""
+    lower = {other.lower(): other for other in others}
+    return [lower[found] for found in difflib.get_close_matches(name.lower(), list(lower), 1)]
 
 
 def _is_array(value: Any) -> bool:

@@ -14,7 +14,7 @@ from taut._keys import jax_key
 from taut._precision import Precision, scope
 from taut.core import Handler, Site
 from taut.handlers import Trace, block, seed, trace, whole
-from taut.problem._data import split
+from taut.problem._data import in_scope, split
 from taut.problem._levels import inlined
 from taut.problem._user_code import user_errors
 
@@ -67,7 +67,7 @@ def predictive(
     with scope(precision):
         keys = jax.random.split(jax_key(key), size)
         run = jax.jit(jax.vmap(once, in_axes=(None, 0, 0)))
-        found = run(arrays, {n: np.asarray(v) for n, v in draws.items()}, keys)
+        found = run(jax.tree.map(in_scope, arrays), {n: np.asarray(v) for n, v in draws.items()}, keys)
         return {name: np.asarray(v) for name, v in found.items()}
 
 

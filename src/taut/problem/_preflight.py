@@ -62,8 +62,9 @@ def check_data(
     moving = program.fixed("held")
     if not bad and not supports and not moving:
         return []
-    fixed = program.fixed()
-    observed, masks = kernel.constants(("observed", "mask"), [n for n in fixed if bad or n in supports or n in moving])
+    masking = program.fixed("mask")
+    known = [n for n in program.fixed() if n in masking or n not in program.outputs["mask"]]
+    observed, masks = kernel.constants(("observed", "mask"), [n for n in known if bad or n in supports or n in moving])
     (held,) = kernel.constants(("held",), moving) if moving else ({},)
     for name, value in observed.items():
         site = program.sites[name]

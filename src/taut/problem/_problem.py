@@ -120,7 +120,7 @@ class Problem:
             if isinstance(point, Mapping):
                 return sum(self.program.evaluate("plain", {}, leaves, consts, values=self._values(point)).values())
             lam = self.centredness() if centredness is None else centredness
-            return log_joint(self.program, jax.numpy.asarray(point), lam, leaves, consts)
+            return log_joint(self.program, jax.numpy.asarray(point, real_dtype()), lam, leaves, consts)
 
     def log_joint_by_site(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The log density that each site adds at given values, in nats; the sum is `log_joint`."""

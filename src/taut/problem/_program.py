@@ -20,6 +20,7 @@ from jax.extend import core as jex
 from taut.core import Handler, Site
 from taut.handlers import Trace, block, trace, whole
 from taut.problem._coordinates import Coordinates, Latent, Param
+from taut.problem._data import in_scope
 from taut.problem._digest import digest
 from taut.problem._holes import hole_names
 from taut.problem._levels import inlined
@@ -147,7 +148,7 @@ def trace_program(
     Raises:
         TautError: whatever the model's statements refuse.
     """
-    leaves, treedef = jax.tree.flatten(dict(arrays))
+    leaves, treedef = jax.tree.flatten({name: jax.tree.map(in_scope, entry) for name, entry in arrays.items()})
     coordinates = Coordinates()
     order: dict[str, dict[str, int]] = {}
     record: dict[str, Site] = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -16,7 +17,7 @@ from taut._files import atomic_write
 from taut.diagnostics import NOT_TRUSTED, UNVERIFIED
 
 VERDICTS = (*CLAIMS, UNVERIFIED, NOT_TRUSTED)
-FLOOR, CEILING = 0.02, 500.0  # of the axis; what lies beyond is drawn at its end
+FLOOR = 0.01  # of the axis; what lies below is drawn at its end
 # Families that go wrong in the same way share a colour.
 GROUPS = {
     "Gaussian, scaled": ("gaussian", "scaled"),
@@ -50,35 +51,52 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     levels = [level for level in VERDICTS if any(row["level"] == level for row in shown)]
     figure = Figure(figsize=(10, 6.2), dpi=130, layout="constrained")
     axes = figure.subplots()
+    top = max(30.0, 2 * max((size(row) for row in shown if np.isfinite(size(row))), default=0.0))
     rng = np.random.default_rng(0)
+    wrong: dict[int, list[tuple[float, float, str]]] = {}
     for row in shown:
         group = next((k for k, families in enumerate(GROUPS.values()) if row["family"] in families), len(GROUPS) - 1)
-        x = levels.index(row["level"]) + rng.uniform(-0.34, 0.34)
-        y = float(np.clip(size(row), FLOOR * 1.1, CEILING / 1.1))
-        wrong = false_trust(row)
+        column, false = levels.index(row["level"]), false_trust(row)
+        x = column + (rng.uniform(-0.4, -0.2) if false else rng.uniform(-0.4, 0.4))
+        y = float(np.clip(size(row), FLOOR * 1.1, top / 1.1))
         axes.plot(
-            x, y, MARKS[group], color=COLOURS[group], markersize=9 if wrong else 6, alpha=1 if wrong else 0.75,
-            markeredgecolor="black" if wrong else "white", markeredgewidth=1.2 if wrong else 0.5,
+            x, y, MARKS[group], color=COLOURS[group], markersize=8 if false else 6, alpha=1 if false else 0.75,
+            markeredgecolor="black" if false else "white", markeredgewidth=1.2 if false else 0.5,
         )  # fmt: skip
-        if wrong:
-            axes.annotate(row["target"], (x, y), xytext=(7, 0), textcoords="offset points", fontsize=7, va="center")
+        if false:
+            wrong.setdefault(column, []).append((y, x, row["target"]))
+    for column, dots in wrong.items():
+        _label(axes, column, sorted(dots), top)
     axes.axhline(1.0, color="black", linewidth=1)
-    axes.text(-0.48, 1.05, "limit: mean off by 0.1 sd, or sd by 10 %", fontsize=8, va="bottom")
-    axes.axhspan(1.0, CEILING, xmax=_share(levels), color="#d1495b", alpha=0.07, linewidth=0)
+    axes.text(len(levels) - 0.51, 0.96, "limit: mean off by 0.1 sd, or sd by 10 %", fontsize=8, va="top", ha="right")
+    axes.axhspan(1.0, top, xmax=_share(levels), color="#d1495b", alpha=0.07, linewidth=0)
     axes.set_yscale("log")
-    axes.set_ylim(FLOOR, CEILING)
+    axes.set_ylim(FLOOR, top)
     axes.set_xlim(-0.5, max(len(levels), 1) - 0.5)
     counts = [sum(row["level"] == level for row in shown) for level in levels]
     axes.set_xticks(range(len(levels)), [f"{level}\n{n} targets" for level, n in zip(levels, counts)])
     axes.set_ylabel("largest error of a mean or an sd, in units of its limit")
-    wrong = sum(map(false_trust, rows))
-    axes.set_title(f"Error against verdict on {len(shown)} targets with exact truth: {wrong} false trusts", fontsize=11)
+    count = sum(map(false_trust, shown))
+    noun = "false trust" if count == 1 else "false trusts"
+    axes.set_title(f"Error against verdict on {len(shown)} targets with exact truth: {count} {noun}", fontsize=11)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(handles=_legend(shown), fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return atomic_write(path, buffer.getvalue())
+
+
+def _label(axes: Axes, column: int, dots: Sequence[tuple[float, float, str]], top: float) -> None:
+    """Name the dots that are wrong, lowest first, with lines to labels that do not overlap."""
+    step = (top / FLOOR) ** 0.024  # of a line of text
+    lowest = 0.0
+    for y, x, name in dots:
+        lowest = max(y, lowest * step)
+        axes.annotate(
+            name, (x, y), (column - 0.1, lowest), fontsize=6.5, va="center",
+            arrowprops=dict(arrowstyle="-", linewidth=0.4, color="#888888", shrinkA=0, shrinkB=4),
+        )  # fmt: skip
 
 
 def _share(levels: Sequence[str]) -> float:

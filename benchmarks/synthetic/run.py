@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from taut._files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
+COSTS = ("gradients", "gradients_smc", "seconds_warm")
 TOGETHER = 10  # targets in one process
 NOTES = """\
 mean: largest |mean - truth| in true sds; sd: smallest and largest sd / true sd; each as reported scale / unconstrained
@@ -126,6 +128,19 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
                 f"  {what}: {wrong} of {of} claims (95 % upper limit {upper_limit(wrong, of):.1%}), "
                 f"of {len(part)} targets ({upper_limit(wrong, len(part)):.1%})"
             )
+    known = [r for r in rows if r.get("evidence_trusted") and r["evidence_error"] is not None]
+    vague = [r["target"] for r in known if abs(r["evidence_error"]) > max(0.05, 3 * (r["evidence_se"] or 0.0))]
+    lines.append(f"trusted evidence off by more than 0.05 and three stated errors: {len(vague)} of {len(known)}: ")
+    lines[-1] += ", ".join(vague) or "none"
+    typical = [
+        r["natural"]["mean_error"] for r in rows if r["level"] in CLAIMS and r["proper"] and r["natural"]["mean_at"]
+    ]
+    if typical:
+        cost = [statistics.median(r[k] for r in rows if r["level"] != "failed") for k in COSTS]
+        lines.append(
+            f"median of the largest mean error where something is claimed: {statistics.median(typical):.3f} sd; "
+            f"median gradients: q {cost[0]:,.0f}, SMC {cost[1]:,.0f}; median seconds warm: {cost[2]:.2f}"
+        )
     good = [row["target"] for row in rows if refused_though_good(row)]
     lines.append(f"refused although q's own draws are within every limit: {len(good)}: {', '.join(good) or 'none'}")
     for title, test in (("FALSE TRUST", false_trust), ("FALSE EVIDENCE", false_evidence), ("FAILED", failed)):

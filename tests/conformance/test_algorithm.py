@@ -16,6 +16,13 @@ MEMBERS: dict[str, Callable[[], algorithms.Algorithm]] = {
     "SVI": algorithms.SVI,
     "FixedDraws": algorithms.FixedDraws,
 }
+# These know one family only, and Pathfinder's covariance is a quasi-Newton guess: they keep the laws of a run.
+FULL_RANK: dict[str, Callable[[], algorithms.Algorithm]] = {
+    "Auto": algorithms.Auto,
+    "Laplace": algorithms.Laplace,
+    "BatchAndMatch": algorithms.BatchAndMatch,
+}
+ALL = MEMBERS | FULL_RANK | {"Pathfinder": algorithms.Pathfinder, "MAP": algorithms.MAP}
 GAUSSIAN = [testing.conjugate_normal, testing.conjugate_regression, testing.correlated_gaussian]
 
 
@@ -36,7 +43,7 @@ def moments(problem: Problem, solution: algorithms.Solution) -> tuple[dict[str, 
     )
 
 
-@pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS)
+@pytest.mark.parametrize("member", [*MEMBERS.values(), *FULL_RANK.values()], ids=[*MEMBERS, *FULL_RANK])
 @pytest.mark.parametrize("exact", GAUSSIAN, ids=lambda f: f.__name__)
 def test_gaussian_posteriors_are_found(member: Any, exact: Any):
     known = exact()
@@ -74,12 +81,12 @@ def test_eight_schools_in_non_centred_coordinates(member: Any):
         assert np.all(np.abs(mean[name] - known.mean[name]) < known.tolerance * known.sd[name])
 
 
-@pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS)
+@pytest.mark.parametrize("member", ALL.values(), ids=ALL)
 def test_a_resumed_run_is_the_same_to_the_bit(member: Any):
     known = testing.conjugate_regression()
-    algorithm, guide = member(), guides.FullRank()
+    algorithm, first = member(), known.problem()
+    guide = algorithm.guide(first)
     whole = run(algorithm, known.problem(), guide)
-    first = known.problem()
     state, _ = algorithm.step(first, guide, algorithm.init(first, guide, 0))
     # What a file would keep: arrays and numbers, and a problem made anew.
     state = jax.tree.map(lambda leaf: np.array(leaf) if isinstance(leaf, jax.Array) else leaf, state)
@@ -92,25 +99,26 @@ def test_a_resumed_run_is_the_same_to_the_bit(member: Any):
         assert np.array_equal(whole.params[name], resumed.params[name])
 
 
-@pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS)
+@pytest.mark.parametrize("member", ALL.values(), ids=ALL)
 def test_new_data_of_the_same_shapes_compile_nothing(member: Any):
     first, second = testing.conjugate_regression(seed=3), testing.conjugate_regression(seed=4)
-    run(member(), first.problem(), guides.FullRank())
+    algorithm, problem = member(), second.problem()
+    guide = algorithm.guide(problem)
+    run(algorithm, first.problem(), guide)
     before = compilations()
-    problem = second.problem()
-    solution = run(member(), problem, guides.FullRank())
+    solution = run(algorithm, problem, guide)
     assert compilations() == before
     # And the answer is the new data's.
     mean, _, _ = moments(problem, solution)
     assert np.all(np.abs(mean["theta"] - second.mean["theta"]) < second.tolerance * second.sd["theta"])
 
 
-@pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS)
+@pytest.mark.parametrize("member", ALL.values(), ids=ALL)
 def test_an_interrupted_run_gives_a_solution(member: Any):
     def interrupt(_: Any) -> None:
         raise KeyboardInterrupt
 
-    problem, guide = testing.conjugate_regression().problem(), guides.FullRank()
-    solution = algorithms.Run(on_step=interrupt)(member(), problem, guide, 0)
+    algorithm, problem = member(), testing.conjugate_regression().problem()
+    solution = algorithms.Run(on_step=interrupt)(algorithm, problem, algorithm.guide(problem), 0)
     assert solution.status == "interrupted"
     assert all(np.all(np.isfinite(v)) for v in solution.params.values())

@@ -40,7 +40,8 @@ def weights_with_verification(w: Weighing, c: Comparison | None, limits: Limits)
 
 def verification_checks(v: Verification, w: Weighing | None, limits: Limits) -> Iterator[Check]:
     """The checks that a verification adds to a verdict."""
-    slack = 3.0 if w is not None and w.kl + 2.0 * w.kl_se < limits.sure else 0.0
+    # Where KL bounds every moment the particles must not contradict; elsewhere they must confirm.
+    slack = 3.0 if w is not None and w.kl + 2.0 * w.kl_se < limits.sure else -1.0
     steps = f"after {v.gradients:,} gradients"
     found = f"SMC from q to the posterior {'came to rest' if v.converged else 'still drifts'} {steps}"
     yield _check("smc", v.converged, found, "its draws are not settled yet", "both")

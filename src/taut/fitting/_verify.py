@@ -74,16 +74,20 @@ def verify_solution(
             note = f"SMC was given up after {result.gradients:,} gradients; the verdict rests on importance weights"
             return None, (note,)
         verified = _compared(problem, weighed, result, spent)
-        if _agrees(verified.facts, 3.0 if sure else 0.0, limits):
+        if _clear(verified.facts, sure, limits):
             break
     return verified, ()
 
 
-def _agrees(facts: Verification, slack: float, limits: diagnostics.Limits) -> bool:
+def _clear(facts: Verification, sure: bool, limits: diagnostics.Limits) -> bool:
+    """Whether more particles would not change what is said of q: it agrees, and by more than the noise."""
+    slack, shift, log_sd = (
+        (-3.0, limits.shift, limits.log_sd) if sure else (2.0, limits.shift_upper, limits.log_sd_upper)
+    )
     return bool(
         facts.converged
-        and np.all(np.abs(facts.mean_shift) - slack * facts.mean_shift_se < limits.shift)
-        and np.all(np.abs(facts.log_sd_ratio) - slack * facts.log_sd_ratio_se < limits.log_sd)
+        and np.all(np.abs(facts.mean_shift) + slack * facts.mean_shift_se < shift)
+        and np.all(np.abs(facts.log_sd_ratio) + slack * facts.log_sd_ratio_se < log_sd)
     )
 
 

@@ -4,7 +4,7 @@ from taut.core._density import log_density
 from taut.core._plate import plate
 from taut.core._primitives import deterministic, factor, param, sample
 from taut.core._site import PlateFrame, Site, user_line
-from taut.core._stack import Frame, Handler, frames
+from taut.core._stack import Frame, Handler, empty_stack, frames
 
 __all__ = [
     "Frame",
@@ -12,6 +12,7 @@ __all__ = [
     "PlateFrame",
     "Site",
     "deterministic",
+    "empty_stack",
     "factor",
     "frames",
     "log_density",

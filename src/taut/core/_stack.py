@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Self
 
@@ -98,6 +99,16 @@ def pop(owner: Any) -> None:
         if stack[position][0] is owner:
             _STACK.set(stack[:position])
             return
+
+
+@contextmanager
+def empty_stack() -> Iterator[None]:
+    """Run without the handlers in force; they return afterwards."""
+    token = _STACK.set(())
+    try:
+        yield
+    finally:
+        _STACK.reset(token)
 
 
 def frames() -> tuple[Frame, ...]:

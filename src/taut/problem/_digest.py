@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jax.extend import core as jex
 
+from taut.problem._functions import function_parts
+
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -53,7 +55,8 @@ def _param(value: Any, hasher: Any) -> None:
             _param(item, hasher)
     elif isinstance(value, np.ndarray | jax.Array) and not isinstance(value, jax.core.Tracer):
         hasher.update(f"{value.dtype}{value.shape}".encode() + np.asarray(value).tobytes())
-    elif callable(value):
-        hasher.update(f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__name__)}".encode())
+    elif callable(value) or hasattr(value, "call_wrapped"):
+        for part in function_parts(value):
+            hasher.update(part)
     else:
         hasher.update(_ADDRESS.sub("", repr(value)).encode())

@@ -86,14 +86,17 @@ def inlined(run: Callable[[], T]) -> T:
 
 def _enclosing() -> str | None:
     """The transformation of JAX, other than `jax.jit`, whose body the caller stands in."""
-    frame, left = sys._getframe(1), False
+    frame, left, body = sys._getframe(1), False, None
     while frame is not None:
         name = frame.f_code.co_filename
-        if name.startswith(_JAX) and frame.f_code.co_name in _BODIES:
-            return _BODIES[frame.f_code.co_name]
-        if not name.startswith((_TAUT, _JAX)):
+        if name.startswith(_JAX):
+            # The last one before the user's own call: jax.lax.map is made of a scan.
+            body = _BODIES.get(frame.f_code.co_name, body)
+        elif not name.startswith(_TAUT):
+            if body is not None:
+                return body
             left = True
-        elif left and name.startswith(_TAUT):
+        elif left:
             return None
         frame = frame.f_back
-    return None
+    return body

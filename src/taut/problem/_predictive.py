@@ -12,8 +12,8 @@ import numpy as np
 from taut._errors import TautError
 from taut._keys import jax_key
 from taut._precision import Precision, scope
-from taut.core import Handler, Site
-from taut.handlers import Trace, block, seed, trace, whole
+from taut.core import Handler, Site, empty_stack
+from taut.handlers import Trace, seed, trace, whole
 from taut.problem._data import in_scope, split
 from taut.problem._levels import inlined
 from taut.problem._user_code import user_errors
@@ -55,7 +55,7 @@ def predictive(
 
     def once(arrays: Any, values: Any, words: Any) -> dict[str, Any]:
         def run() -> Trace:
-            with block(), user_errors(), trace() as sites, seed(key=words), whole(), _Given(values, forget, new_rows):
+            with empty_stack(), user_errors(), trace() as sites, seed(key=words), whole(), _Given(values, forget, new_rows):
                 model(**arrays, **constants)
             return sites
 

@@ -17,8 +17,8 @@ import jax
 import numpy as np
 from jax.extend import core as jex
 
-from taut.core import Handler, Site
-from taut.handlers import Trace, block, trace, whole
+from taut.core import Handler, Site, empty_stack
+from taut.handlers import Trace, trace, whole
 from taut.problem._coordinates import Coordinates, Latent, Param
 from taut.problem._data import in_scope
 from taut.problem._digest import digest
@@ -159,7 +159,7 @@ def trace_program(
             found = Coordinates()
             key = jax.random.wrap_key_data(words, impl="threefry2x32")
             # Whatever the caller has on the stack is about other runs.
-            with block(), user_errors(), trace() as sites, _Keyed(key), found:
+            with empty_stack(), user_errors(), trace() as sites, _Keyed(key), found:
                 program(**jax.tree.unflatten(treedef, leaves), **constants)
             return sites, found
 

@@ -11,7 +11,17 @@ import numpy as np
 
 from taut._keys import generator
 from taut.algorithms._smc_checks import Drift, Round, Scale, drift, funnel_index
-from taut.algorithms._smc_moves import Cloud, Frames, adapted, hmc, leapfrogs, next_temperature, resampled, tuned
+from taut.algorithms._smc_moves import (
+    Cloud,
+    Frames,
+    adapted,
+    hmc,
+    leapfrogs,
+    next_temperature,
+    relative_variance,
+    resampled,
+    tuned,
+)
 from taut.algorithms._smc_target import Components, Target
 from taut.guides import FullRank, GaussianMixture, Guide, MeanField
 from taut.problem import Problem
@@ -48,8 +58,8 @@ class SMCResult(NamedTuple):
         points: states of the last round, ``(T P, D + num_params)``, all of one moment together; equal weights.
         particles: P; the islands are the quarters of each moment, in order.
         centredness: coordinates of the points.
-        log_evidence: $\\log Z$, nats, and its standard error from the islands.
-        log_evidence_se: see above.
+        log_evidence: $\\log Z$, nats.
+        log_evidence_se: its standard error: from the islands, or from the weights if that is larger.
         island_log_evidence: one for each island.
         island_sd: their standard deviation, nats.
         drift: between the last two rounds.
@@ -140,6 +150,7 @@ class _Run:
         self.frames = Frames(self.components.factors, self.groups)
         self.step = {False: problem.dim**-0.25, True: problem.dim**-0.25}
         self.island_log_z = np.zeros(ISLANDS)
+        self.relative_variance = 0.0
         self.temperatures = 0
         self.capped = False
 
@@ -162,14 +173,16 @@ class _Run:
             previous = now
         z = np.concatenate(snapshots)
         points = self.target.whole(z)
+        island_sd = float(self.island_log_z.std(ddof=1)) if alive else np.inf
         return SMCResult(
             points=points,
             particles=self.settings.particles,
             centredness=self.lam,
             log_evidence=float(np.logaddexp.reduce(self.island_log_z) - np.log(ISLANDS)),
-            log_evidence_se=float(self.island_log_z.std(ddof=1) / np.sqrt(ISLANDS)) if alive else np.inf,
+            # Four islands may agree by chance: no better than the weights themselves allow.
+            log_evidence_se=float(max(island_sd / np.sqrt(ISLANDS), np.sqrt(self.relative_variance))),
             island_log_evidence=tuple(self.island_log_z.tolist()),
-            island_sd=float(self.island_log_z.std(ddof=1)) if alive else np.inf,
+            island_sd=island_sd,
             drift=found,
             converged=converged,
             capped=self.capped,
@@ -199,6 +212,7 @@ class _Run:
     def _resample(self, log_weights: np.ndarray) -> None:
         size = len(log_weights) // ISLANDS
         which = []
+        self.relative_variance += relative_variance(log_weights) / len(log_weights)
         for i in range(ISLANDS):
             part = slice(i * size, (i + 1) * size)
             # Mode by mode: systematic resampling then keeps the share of each mode to within a particle.

@@ -189,6 +189,15 @@ def next_temperature(beta: float, log_ratio: np.ndarray, share: float) -> float:
     return beta + high
 
 
+def relative_variance(log_weights: np.ndarray) -> float:
+    """Variance of the weights over their squared mean; infinite if all are zero."""
+    top = log_weights.max()
+    if not np.isfinite(top):
+        return np.inf
+    w = np.exp(log_weights - top)
+    return float(w.var() / w.mean() ** 2)
+
+
 def resampled(log_weights: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Systematic resampling: each particle appears its expected number of times, rounded.
 

@@ -90,11 +90,16 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:
 def _label(axes: Axes, column: int, dots: Sequence[tuple[float, float, str]], top: float) -> None:
     """Name the dots that are wrong, lowest first, with lines to labels that do not overlap."""
     step = (top / FLOOR) ** 0.024  # of a line of text
-    lowest = 0.0
-    for y, x, name in dots:
-        lowest = max(y, lowest * step)
+    heights = []
+    for y, _, _ in dots:
+        heights.append(max(y, heights[-1] * step if heights else 0.0))
+    highest = top / step
+    for k in reversed(range(len(heights))):
+        heights[k] = highest = min(heights[k], highest)
+        highest /= step
+    for (y, x, name), height in zip(dots, heights):
         axes.annotate(
-            name, (x, y), (column - 0.1, lowest), fontsize=6.5, va="center",
+            name, (x, y), (column - 0.1, height), fontsize=6.5, va="center",
             arrowprops=dict(arrowstyle="-", linewidth=0.4, color="#888888", shrinkA=0, shrinkB=4),
         )  # fmt: skip
 

@@ -23,25 +23,23 @@ from benchmarks.synthetic.targets.hierarchy import posterior as groups_posterior
 from benchmarks.synthetic.targets.skewed import positive
 from benchmarks.synthetic.targets.tails import one
 from benchmarks.synthetic.truth import Scalars, exact, free_scale, sampled, truth
-from taut import dist
 from taut.problem import Problem
 
 # One real coordinate: its prior and likelihood are integrated on a grid through the model itself.
 LINES = (
-    "student-3", "gumbel", "gamma-0.5", "inverse-gamma-1.5", "half-cauchy", "skew-normal-10", "beta-0.5-0.5",
-    "modes-d1-0.8-6", "sign-1", "rate-zeros", "coin-0-of-10", "step-3-d1", "holes", "wiggly",
-)  # fmt: skip
-# Two of them.
-PLANES = ("banana-factor-w1-b0.2", "ring-d2", "product-1", "logistic-separable", "poisson-zeros", "normal-sample")
-# Drawn from the prior by the program itself.
-PRIORS = (
-    "gaussian-d5-c1e1",
-    "gaussian-walk-20",
-    "rosenbrock-1-d2",
-    "student-5-d2",
-    "gammas-chained-3",
-    "dirichlet-sparse",
+    "student-3",
+    "inverse-gamma-1.5",
+    "beta-0.5-0.5",
+    "modes-d1-0.8-6",
+    "sign-1",
+    "rate-zeros",
+    "step-3-d1",
+    "holes",
 )
+# Two of them.
+PLANES = ("banana-factor-w1-b0.2", "ring-d2", "product-1", "normal-sample")
+# Drawn from the prior by the program itself.
+PRIORS = ("gaussian-d5-c1e1", "rosenbrock-1-d2", "student-5-d2", "gammas-chained-3")
 
 
 def on_line(problem: Problem) -> tuple[np.ndarray, float, np.ndarray]:
@@ -125,12 +123,12 @@ def test_truth_is_what_weighted_prior_draws_say(name: str) -> None:
     target = TARGETS[name]
     told = target.truth()
     problem = Problem(target.model, target.data)
-    n = 200_000
+    n = 50_000
     draws = problem.predict(size=n, key=2)
     latents = {site: draws[site] for site in problem.latents}
     log_prior_and_likelihood = _likelihood(name, latents, target.data)
     w, log_z, ess = _importance(log_prior_and_likelihood)
-    assert ess > 500
+    assert ess > 200
     assert log_z == pytest.approx(told.log_evidence, abs=4 / np.sqrt(ess))
     columns = np.concatenate([np.asarray(draws[site]).reshape(n, -1) for site in latents], axis=1)
     names = [n for site in latents for n in told.names if n.split("[")[0] == site]
@@ -157,7 +155,8 @@ def test_closed_forms_against_draws() -> None:
     rng = np.random.default_rng(4)
     n = 200_000
     v = 2 * rng.normal(size=n)
-    lkj = np.asarray(dist.LKJ(3, 1.0).sample(dist_key(), (20_000,)))[:, 1, 0]
+    r, s, t = rng.uniform(-1, 1, size=(3, n))
+    lkj = r[1 + 2 * r * s * t - r**2 - s**2 - t**2 > 0]  # uniform over the correlation matrices: those in the cube
     told = correlation(3, 1.0)
     cases: list[tuple[np.ndarray, Any]] = [
         (np.arcsinh(rng.normal(size=n) * np.exp(v / 2)), leaf(2.0).free),
@@ -171,12 +170,6 @@ def test_closed_forms_against_draws() -> None:
         found = moments(draws[:, None])
         assert abs(found.mean[0] - right.mean) < 4 * found.mcse_mean[0]
         assert abs(found.sd[0] - right.sd) < 4 * found.mcse_sd[0]
-
-
-def dist_key() -> Any:
-    import jax
-
-    return jax.random.key(3)
 
 
 def test_sampled_moments_state_their_error() -> None:

@@ -234,3 +234,38 @@ def test_ctrl_c_returns_what_was_found(monkeypatch):
     assert fit.status == "interrupted"
     assert fit.verdict.level == "not trusted"
     np.testing.assert_allclose(fit["x"].mean, 8.0, atol=0.1)
+
+
+def test_verification_can_be_left_out_and_interrupted(monkeypatch):
+    fit = taut.fit(conjugate, dict(y=1.0), verify=False)
+    assert fit.verdict.level == "unverified"
+    assert "gradients of SMC" not in fit.numbers
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("taut.fitting._verify.smc", stop)
+    fit = taut.fit(conjugate, dict(y=1.0))
+    assert fit.verdict.level == "trusted"  # by constant importance weights
+    assert any("interrupted" in note for note in fit.verdict.notes)
+
+
+def test_particles_replace_a_q_that_is_not_good_enough():
+    """log Gamma(1/2) has an exponential tail on the left that no Gaussian has."""
+    from scipy.special import polygamma, psi
+
+    def model():
+        tau = taut.sample("tau", dist.Gamma(0.5, 1.0))
+        taut.factor("nothing", 0.0 * tau)
+
+    fit = taut.fit(model)
+    assert fit.verdict.level == "usable when reweighted"
+    assert fit.log_weights is None
+    assert "particles" in fit.verdict.headline
+    assert "moved from the guide to the posterior" in str(fit)
+    log_tau = np.log(fit.draws(fit.held)["tau"])
+    sd = np.sqrt(polygamma(1, 0.5))
+    # 1,024 particles; kurtosis 7.
+    assert abs(log_tau.mean() - psi(0.5)) / sd < 4 / np.sqrt(1024)
+    assert abs(np.log(log_tau.std() / sd)) < 4 * np.sqrt(6 / 4 / 1024)
+    assert abs(fit.log_evidence) < 0.1

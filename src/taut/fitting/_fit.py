@@ -15,7 +15,7 @@ from taut import diagnostics, report
 from taut._precision import Precision
 from taut.algorithms import SVI, Algorithm, Auto, FixedDraws, Progress, Run, Solution, widened
 from taut.fitting._result import Fit
-from taut.fitting._verify import Verified, verify_solution
+from taut.fitting._verify import Verified, verify_solution, worth_verifying
 from taut.fitting._weigh import Weighed, one_row, weigh_solution
 from taut.guides import Delta, FullRank, Guide, MeanField, Program
 from taut.problem import Problem
@@ -83,9 +83,12 @@ def fit(
         solution = run(algorithm, working, family, key)
     gradients = working.kernel().gradients
     kernel = problem.kernel()
-    probing = verify and working is problem  # on data that are visited in batches particles would take hours
+    # On data that are visited in batches particles would take hours.
+    probing = verify and working is problem and worth_verifying(solution)
+    before = kernel.gradients
     if probing:
         solution = widened(problem, solution, key, cover=isinstance(algorithm, Auto))
+    probes = kernel.gradients - before
     weighed = weigh_solution(problem, solution, draws, key)
     weighing = None if weighed.log_weights is None else diagnostics.weigh(weighed.log_weights)
     verified, notes = verify_solution(problem, solution, weighed, weighing, key) if probing else (None, ())
@@ -94,7 +97,7 @@ def fit(
     values, log_weights = weighed.values, weighed.log_weights
     if verified is not None and verdict.level == diagnostics.USABLE:
         values, log_weights = verified.values, None
-    numbers = _numbers(weighing, verified, gradients, kernel.compilations, began)
+    numbers = _numbers(weighing, verified, probes, gradients, kernel.compilations, began)
     history = solution.history or tuple(run.history)
     return Fit(
         title=getattr(model, "__name__", "model"),
@@ -189,7 +192,12 @@ def _kinds(problem: Problem, values: Mapping[str, np.ndarray]) -> tuple[dict[str
 
 
 def _numbers(
-    weighing: diagnostics.Weighing | None, verified: Verified | None, gradients: int, compilations: int, began: float
+    weighing: diagnostics.Weighing | None,
+    verified: Verified | None,
+    probes: int,
+    gradients: int,
+    compilations: int,
+    began: float,
 ) -> dict[str, tuple[float, float | None, str]]:
     numbers: dict[str, tuple[float, float | None, str]] = {}
     if weighing is not None:
@@ -200,7 +208,7 @@ def _numbers(
         numbers["k-hat"] = (weighing.khat, None, "")
     numbers["gradients"] = (gradients, None, "")
     if verified is not None:
-        numbers["gradients of SMC"] = (verified.facts.gradients, None, "")
+        numbers["gradients of SMC"] = (verified.facts.gradients + probes, None, "")
     numbers["compilations"] = (compilations, None, "")
     numbers["seconds"] = (time.perf_counter() - began, None, "s")
     return numbers

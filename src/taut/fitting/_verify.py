@@ -53,8 +53,22 @@ def verify_solution(
     Returns:
         `Verified`, or ``None`` where SMC cannot start from the guide or met its limit on gradients; and notes.
     """
-    if weighing is None or solution.status == "nonfinite" or not smc_applicable(solution.guide):
+    if weighing is None or not smc_applicable(solution.guide):
         return None, ()
+    try:
+        return _verify(problem, solution, weighed, weighing, key)
+    except KeyboardInterrupt:
+        return None, ("the verification was interrupted; the verdict rests on importance weights",)
+
+
+def worth_verifying(solution: Solution) -> bool:
+    """Whether a verdict can still depend on particles: not for a run that broke off, nor along a flat direction."""
+    return solution.status not in ("nonfinite", "interrupted") and not solution.flat
+
+
+def _verify(
+    problem: Problem, solution: Solution, weighed: Weighed, weighing: Weighing, key: int | jax.Array
+) -> tuple[Verified | None, tuple[str, ...]]:
     several = isinstance(solution.guide, GaussianMixture)
     plans = [_REPLACE_MODES if several else _REPLACE]
     limits = diagnostics.Limits()

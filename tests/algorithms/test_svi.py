@@ -201,7 +201,8 @@ def test_wrong_pairs_are_refused():
         with pytest.raises(TautError) as refused:
             fit(SVI(), testing.conjugate_normal().problem(), guide)
         assert refused.value.code == "bad-combination"
-    for wrong in ({"steps": 0}, {"chunk": 1.5}, {"optimizer": 0.1}):
+    wrongs: list[dict[str, Any]] = [{"steps": 0}, {"chunk": 1.5}, {"optimizer": 0.1}]
+    for wrong in wrongs:
         with pytest.raises(TautError) as refused:
             fit(SVI(**wrong), testing.conjugate_normal().problem(), guides.MeanField())
         assert refused.value.code == "bad-argument"
@@ -217,7 +218,7 @@ def test_the_test_for_convergence_is_aware_of_noise():
         (3200, 5000),
     ]
     # Started at the answer: nothing moves, and that is converged, not diverged.
-    stages = Stages()
+    stages, better = Stages(), False
     for _ in range(3):
         stages, better = judge_stage(stages, 1e-5 * rng.standard_normal(200), 0.01)
     assert (stages.status, better) == (CONVERGED, True)
@@ -229,7 +230,7 @@ def test_the_test_for_convergence_is_aware_of_noise():
         seen.append(stages.status)
     assert seen == [RUNNING] * 4 + [PLATEAUED]
     # A steady gain far below the noise of one estimate keeps going; a loss keeps the better average.
-    stages = Stages(count=6)
+    stages = Stages(finished=6)
     stages, _ = judge_stage(stages, 0.5 + 2.0 * rng.standard_normal(400), 0.01)
     assert stages.status == RUNNING
     assert judge_stage(Stages(), -1.0 + 0.1 * rng.standard_normal(200), 0.01)[1] is False

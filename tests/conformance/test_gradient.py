@@ -93,6 +93,7 @@ def test_pathwise_keeps_the_noise_of_the_score_at_the_posterior():
     # The score of N(m, S) in m has variance P; 20,000 draws give a variance to 1 %, and 5 % is 5 standard errors.
     known = testing.conjugate_regression()
     _, found = estimates(known, gradients.Pathwise(), objectives.ELBO(), guides.FullRank(), fitted(known), 20_000)
+    assert known.covariance is not None
     expected = np.diag(np.linalg.inv(known.covariance))
     np.testing.assert_allclose(np.asarray(found["loc"]).var(axis=0), expected, rtol=0.05)
 

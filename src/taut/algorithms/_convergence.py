@@ -26,14 +26,14 @@ class Stages(NamedTuple):
     """What the stages so far say.
 
     Attributes:
-        count: stages finished.
+        finished: how many.
         gain: objective of the last stage's average minus that of the best one before, in nats.
         gain_se: its standard error.
         quiet: stages in a row whose gain was lost in its noise.
         status: `RUNNING`, `CONVERGED`, `PLATEAUED`, `BUDGET` or `NONFINITE`.
     """
 
-    count: int = 0
+    finished: int = 0
     gain: float = np.inf
     gain_se: float = np.inf
     quiet: int = 0
@@ -64,18 +64,18 @@ def judge_stage(stages: Stages, differences: np.ndarray, tolerance: float) -> tu
     Returns:
         The stages, and whether the new average is the better one.
     """
-    count = stages.count + 1
+    finished = stages.finished + 1
     # A difference that is not finite means that one of the two is nowhere near.
     finite = np.isfinite(differences)
     if not finite.all():
-        return Stages(count, np.inf, np.inf, 0), bool(np.mean(differences > -np.inf) > 0.5)
+        return Stages(finished, np.inf, np.inf, 0), bool(np.mean(differences > -np.inf) > 0.5)
     gain = float(np.mean(differences))
     se = float(np.std(differences, ddof=1) / np.sqrt(len(differences)))
     quiet = stages.quiet + 1 if abs(gain) <= 2 * se else 0
     status = RUNNING
-    if count >= FEWEST_STAGES:
+    if finished >= FEWEST_STAGES:
         if abs(gain) + 2 * se < tolerance:
             status = CONVERGED
-        elif quiet >= 2 and count >= FEWEST_NOISY_STAGES:
+        elif quiet >= 2 and finished >= FEWEST_NOISY_STAGES:
             status = PLATEAUED
-    return Stages(count, gain, se, quiet, status), gain >= -2 * se
+    return Stages(finished, gain, se, quiet, status), gain >= -2 * se

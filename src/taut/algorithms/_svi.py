@@ -108,7 +108,7 @@ class SVI(Algorithm):
     gradient: GradientEstimator | None = None
     optimizer: Any = None
     steps: int = 25_600
-    chunk: int = 200
+    chunk: int = 400
     tolerance: float = 0.01
 
     def __post_init__(self) -> None:
@@ -178,7 +178,7 @@ class SVI(Algorithm):
     def finish(self, problem: Problem, guide: Guide, state: State, status: str) -> Solution:
         """See `Algorithm`: the best average, or the last finite iterate of a run that broke."""
         guide = bind(guide, problem)
-        learned = state.learned if status == "nonfinite" or state.stages.count == 0 else state.best
+        learned = state.learned if status == "nonfinite" or state.stages.finished == 0 else state.best
         notes = (_gain_note(state),) if np.isfinite(state.stages.gain) and status != "nonfinite" else ()
         if status == "nonfinite":
             with scope(problem.precision):
@@ -204,14 +204,15 @@ class SVI(Algorithm):
         static = (problem.program, guide, self.objective, self.estimator, optimizer, self.chunk)
         moving = (state.learned, state.optimizer, state.average)
         bounds = np.array([state.step, limit, (begin + end) // 2], np.int32)
-        (learned, memory, average), done, broken, values = _loop(*static, moving, state.key, bounds, problem.inputs)
+        (learned, memory, average), *seen = _loop(*static, moving, state.key, bounds, problem.inputs)
+        done, broken, values = jax.device_get(seen)
         step = int(done)
-        stages = state.stages._replace(status=NONFINITE) if bool(broken) else state.stages
+        stages = state.stages._replace(status=NONFINITE) if broken else state.stages
         after = State(state.key, step, learned, memory, average, state.best, stages)
         return after, np.asarray(values, float)[: step - state.step]
 
     def _end_stage(self, problem: Problem, guide: Guide, state: State) -> State:
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), _PAIRING + state.stages.count)
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), _PAIRING + state.stages.finished)
         static = (problem.program, guide, self.objective)
         differences = _compare(*static, state.average, state.best, jax.random.key_data(key), problem.inputs)
         stages, better = judge_stage(state.stages, np.asarray(differences, float), self.tolerance)

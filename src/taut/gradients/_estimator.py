@@ -7,16 +7,17 @@ from typing import Any, ClassVar, Protocol
 
 
 class Reduction(Protocol):
-    """What an estimator must know of an objective."""
+    """What an estimator must know of an objective.
+
+    Attributes:
+        averages: the estimate is a plain mean of log-weights.
+    """
+
+    averages: ClassVar[bool]
 
     @property
     def particles(self) -> int:
         """Log-weights per estimate."""
-        ...
-
-    @property
-    def averages(self) -> bool:
-        """Whether the estimate is a plain mean of log-weights."""
         ...
 
     def reduce(self, log_weights: Any) -> Any:

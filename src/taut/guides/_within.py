@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 from taut import dist
 
@@ -57,5 +57,5 @@ def _bounds(constraint: Any) -> tuple[Any, Any]:
     if low is None and high is None:
         return None, None
     known = [default if b is None else b for b, default in ((low, -np.inf), (high, np.inf))]
-    bounds = [b if isinstance(b, jax.core.Tracer) else np.asarray(b) for b in known]
+    bounds = [b if isinstance(b, Tracer) else np.asarray(b) for b in known]
     return bounds[0], bounds[1]

@@ -50,10 +50,10 @@ class GaussianMixture(Guide):
     ) -> tuple[Flat, Any]:
         """See `Guide`; the component is drawn, so the draw is not differentiable in the weights."""
         which, noise = jax.random.split(key)
-        k = jax.random.categorical(which, params["log_weight"])
-        factor = jnp.tril(params["lower"][k], -1) + jnp.diag(jnp.exp(params["log_diagonal"][k]))
-        z = params["loc"][k] + factor @ jax.random.normal(noise, params["loc"].shape[1:], params["loc"].dtype)
-        point = flat(program, self.centredness, z)
+        k = jax.random.categorical(which, jnp.asarray(params["log_weight"]))
+        loc, log_diagonal, lower = (jnp.asarray(params[name])[k] for name in ("loc", "log_diagonal", "lower"))
+        factor = jnp.tril(lower, -1) + jnp.diag(jnp.exp(log_diagonal))
+        point = flat(program, self.centredness, loc + factor @ jax.random.normal(noise, loc.shape, loc.dtype))
         return point, self.log_prob(program, params, point)
 
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:

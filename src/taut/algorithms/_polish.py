@@ -121,6 +121,8 @@ def polish(
     x = np.array(start, dtype=float)
     frame = np.array(factor, dtype=float)
     d = len(frame)
+    if not abs(np.linalg.slogdet(frame)[0]) > 0:
+        frame = np.eye(d)  # a climb into an unbounded density leaves a singular guess
     log_p, grad = evaluate(x[None])
     value, g = float(log_p[0]), np.array(grad[0, :d])
     gradients, steps = 1, 0
@@ -141,8 +143,12 @@ def polish(
         newton = c / size
         decrement = 0.5 * float(c @ newton)
         direction = frame @ (v @ newton)
-        frame = frame @ (v / np.sqrt(size))
+        shaped = frame @ (v / np.sqrt(size))
         small = decrement < tolerance
+        if not abs(np.linalg.slogdet(shaped)[0]) > 0:
+            small = False  # where a density is unbounded the frame shrinks out of the numbers
+            break
+        frame = shaped
         # A curvature under the floor may be a frame still too short: grow it and look again.
         looks = looks + 1 if small and flat.any() else 0
         if (small and (not flat.any() or lost.any() or looks > _LOOKS)) or steps >= max_steps or stuck:

@@ -22,7 +22,7 @@ from benchmarks.synthetic.targets.hierarchy import EIGHT, EIGHT_NOISE
 from benchmarks.synthetic.targets.hierarchy import posterior as groups_posterior
 from benchmarks.synthetic.targets.skewed import positive
 from benchmarks.synthetic.targets.tails import one
-from benchmarks.synthetic.truth import Scalars, exact, free_scale, sampled, truth
+from benchmarks.synthetic.truth import Scalars, Truth, exact, free_scale, sampled, truth
 from taut.problem import Problem
 
 # One real coordinate: its prior and likelihood are integrated on a grid through the model itself.
@@ -42,6 +42,12 @@ PLANES = ("banana-factor-w1-b0.2", "ring-d2", "product-1", "normal-sample")
 PRIORS = ("gaussian-d5-c1e1", "rosenbrock-1-d2", "student-5-d2", "gammas-chained-3")
 
 
+def _told(name: str) -> Truth:
+    found = TARGETS[name].truth
+    assert found is not None
+    return found()
+
+
 def on_line(problem: Problem) -> tuple[np.ndarray, float, np.ndarray]:
     """Trapezoid rule along z = 60 sinh(t) / sinh(6): weights, log integral, points."""
     t = np.linspace(-6, 6, 24_001)
@@ -53,7 +59,7 @@ def on_line(problem: Problem) -> tuple[np.ndarray, float, np.ndarray]:
 
 def on_plane(problem: Problem, name: str) -> tuple[np.ndarray, float, np.ndarray]:
     """The same on a square of +-9 true sds."""
-    told = TARGETS[name].truth().free
+    told = _told(name).free
     axes = [np.linspace(m - 9 * s, m + 9 * s, 401) for m, s in zip(told.mean, told.sd, strict=True)]
     z = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
     log_p, _ = problem.kernel()(z, problem.centredness())
@@ -64,7 +70,7 @@ def on_plane(problem: Problem, name: str) -> tuple[np.ndarray, float, np.ndarray
 @pytest.mark.parametrize("name", LINES + PLANES)
 def test_truth_is_what_the_model_integrates_to(name: str) -> None:
     target = TARGETS[name]
-    told = target.truth()
+    told = _told(name)
     problem = Problem(target.model, target.data)
     w, log_z, z = on_line(problem) if problem.dim == 1 else on_plane(problem, name)
     # The grids are exact to about 1e-6; a jump of the density costs half a cell, 1e-3, a long tail cut at 9 sds 2e-4.
@@ -79,7 +85,7 @@ def test_truth_is_what_the_model_integrates_to(name: str) -> None:
 @pytest.mark.parametrize("name", PRIORS)
 def test_truth_is_what_the_program_draws(name: str) -> None:
     target = TARGETS[name]
-    told = target.truth()
+    told = _told(name)
     draws = Problem(target.model, target.data).predict(size=20_000, key=1)
     errors = compare(draws, told, target.support)
     n = 20_000
@@ -121,7 +127,7 @@ def _importance(log_likelihood: np.ndarray) -> tuple[np.ndarray, float, float]:
 )
 def test_truth_is_what_weighted_prior_draws_say(name: str) -> None:
     target = TARGETS[name]
-    told = target.truth()
+    told = _told(name)
     problem = Problem(target.model, target.data)
     n = 50_000
     draws = problem.predict(size=n, key=2)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from taut._draws import haar_rows
 from taut._keys import generator
 from taut.algorithms._algorithm import Solution
 from taut.algorithms._deterministic import COMPARABLE, evaluator
@@ -19,8 +20,8 @@ from taut.algorithms._starts import Evaluate, explore, triangular
 from taut.guides import FullRank, GaussianMixture
 from taut.problem import Problem
 
-PROBES = 16
-_REACH = (4.0, 14.0)  # sds of q along one axis at which a climb begins
+PROBES = 32
+_REACH = (4.0, 40.0)  # sds of q at which a climb begins
 _MOST = 3  # modes that are added
 _LARGEST = 150  # dimensions beyond which climbs have no dense inverse Hessians, and axes are too many to try
 
@@ -38,16 +39,17 @@ def outside(
 ) -> list[Found]:
     r"""Modes of comparable mass that q does not cover, found by climbs from points far out along single axes.
 
-    A probe starts at a draw of q that is moved by 4 to 14 sds along one coordinate, since far out in all directions at
-    once every narrow mode has lost its basin. Climbs run in the frame of q, where most end at its own mode within ten
-    steps. One that converges elsewhere is polished and counts if its Laplace ELBO comes within 7 nats of q's.
+    A probe starts at a draw of q that is moved by 4 to 40 sds, half of them along one coordinate and half in a random
+    direction of q's frame; far out in all directions at once every narrow mode has lost its basin. Climbs run in the
+    frame of q, where most end at its own mode within ten steps. One that converges elsewhere is polished, and counts
+    if its Laplace ELBO comes within 7 nats of q's.
 
     Args:
         evaluate: the density, ``(n, D)``.
         components: q.
         elbo: of q, nats.
         rng: generator.
-        probes: number of climbs.
+        probes: number of climbs, even.
 
     Returns:
         Distinct modes, best first.
@@ -55,11 +57,18 @@ def outside(
     k = int(np.argmax(components.log_weights))
     mean, factor = components.means[k], components.factors[k]
     d = len(mean)
-    sd = np.linalg.norm(factor, axis=1)
-    axes = np.concatenate([rng.permutation(d) for _ in range(-(-probes // d))])[:probes]
-    signs = np.where((np.arange(probes) // min(d, probes)) % 2, -1.0, 1.0) * rng.choice([-1.0, 1.0], d)[axes]
-    x = rng.standard_normal((probes, d)) @ factor.T
-    x[np.arange(probes), axes] += signs * rng.uniform(*_REACH, probes) * sd[axes]
+    half = probes // 2
+    axes = np.concatenate([rng.permutation(d) for _ in range(-(-half // d))])[:half]
+    signs = np.where((np.arange(half) // min(d, half)) % 2, -1.0, 1.0) * rng.choice([-1.0, 1.0], d)[axes]
+    along = np.zeros((half, d))
+    along[np.arange(half), axes] = signs * np.linalg.norm(factor, axis=1)[axes]
+    ways = haar_rows(-(-half // 2), d, rng)
+    ways = np.concatenate([ways, -ways])[:half] @ factor.T
+    # Reaches are stratified: each size is tried once along an axis and once in a random direction.
+    low, high = np.log(_REACH)
+    reach = [np.exp(low + (high - low) * rng.permutation((np.arange(half) + 0.5) / half)) for _ in range(2)]
+    x = rng.standard_normal((2 * half, d)) @ factor.T
+    x += np.concatenate([along, ways]) * np.concatenate(reach)[:, None]
     inverse = components.inverses[k]
 
     def framed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

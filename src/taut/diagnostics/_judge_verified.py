@@ -59,6 +59,10 @@ def verification_checks(v: Verification, w: Weighing | None, limits: Limits) -> 
     yield _check("smc-sds", ok, found, f"q is too {side} there", "trusted")
     found = f"The means of {ISLANDS} islands of SMC differ by up to {v.island_spread:.2f} sd (limit {limits.islands:g})"
     yield _check("islands", v.island_spread < limits.islands, found, "they have not mixed", "reweighted")
+    if w is not None and math.isfinite(w.log_evidence):
+        more = w.log_evidence - v.log_evidence
+        found = f"Weights find {max(more, 0.0):.2f} nats more mass than the particles do (limit {limits.evidence:g})"
+        yield _check("mass", more < limits.evidence, found, "part of the posterior holds no particle", "reweighted")
     found = f"One scalar sets the scale of {v.funnel_index} others (limit {limits.funnel})"
     ok = v.funnel_index < limits.funnel
     yield _check("funnel", ok, found, "the neck of such a funnel may not have been entered", "reweighted")

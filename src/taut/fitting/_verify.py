@@ -75,7 +75,7 @@ def _verify(
     sure = weighing.kl + 2.0 * weighing.kl_se < limits.sure
     if weighing.kl < _CLOSE and not several:
         plans.insert(0, _CHECK)
-    if sure and not several:
+    if sure:
         plans.insert(0, _GLANCE)
     most = min(_MOST_GRADIENTS, _MOST_WORK // max(1, elements(problem.program.closed.jaxpr)))
     verified = None
@@ -108,7 +108,12 @@ def _clear(facts: Verification, sure: bool, limits: diagnostics.Limits) -> bool:
 def _compared(problem: Problem, weighed: Weighed, result: SMCResult, spent: int) -> Verified:
     values = problem.constrain(result.points, result.centredness)
     moved = coordinates_of(problem, result.points, values)
-    names, shift, shift_se, ratio, ratio_se, spread = diagnostics.against(weighed.coordinates, moved, result.particles)
+    drawn = dict(weighed.coordinates)
+    for name, latent in problem.latents.items():
+        # A verdict covers what is reported, and that is in the model's own space.
+        if latent.support != "real" and not latent.hierarchical:
+            drawn[f"{name} itself"], moved[f"{name} itself"] = weighed.values[name], values[name]
+    names, shift, shift_se, ratio, ratio_se, spread = diagnostics.against(drawn, moved, result.particles)
     facts = Verification(
         names=names,
         mean_shift=shift,

@@ -26,9 +26,7 @@ def estimates(known: testing.Exact, gradient: Any, objective: Any, guide: Any, p
 
     def loss(params: Any, key: Any) -> Any:
         def weights(draw: Any, density: Any, model: Any) -> Any:
-            return log_weights(
-                problem.program, guide, draw, density, model, key, problem.inputs, objective.particles
-            )
+            return log_weights(problem.program, guide, draw, density, model, key, problem.inputs, objective.particles)
 
         return gradient.surrogate(objective, weights, params, jnp.zeros(0))
 

@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+import scipy.stats
 
 import taut
 from taut import TautError, dist, handlers
 from taut.core import Handler, Site, frames, log_density
+
+stats: Any = scipy.stats  # its stubs take frozen continuous distributions for discrete ones
 
 Y = np.array([0.3, -0.7, 1.1])
 
@@ -54,7 +56,9 @@ MEMBERS: dict[str, Member] = {
     "trace": Member(lambda fn: handlers.trace(fn), lambda: handlers.trace()),
     "replay": Member(lambda fn: handlers.replay(fn, RECORDED), lambda: handlers.replay(trace=RECORDED)),
     "condition": Member(lambda fn: handlers.condition(fn, {"mu": 0.5}), lambda: handlers.condition(data={"mu": 0.5})),
-    "substitute": Member(lambda fn: handlers.substitute(fn, {"mu": 0.5}), lambda: handlers.substitute(data={"mu": 0.5})),
+    "substitute": Member(
+        lambda fn: handlers.substitute(fn, {"mu": 0.5}), lambda: handlers.substitute(data={"mu": 0.5})
+    ),
     "do": Member(lambda fn: handlers.do(fn, {"mu": 0.5}), lambda: handlers.do(data={"mu": 0.5})),
     "block": Member(lambda fn: handlers.block(fn, hide=["y"]), lambda: handlers.block(hide=["y"])),
     "mask": Member(lambda fn: handlers.mask(fn, False), lambda: handlers.mask(mask=False)),
@@ -65,7 +69,14 @@ MEMBERS: dict[str, Member] = {
 
 def summary(sites: dict[str, Site]) -> list[Any]:
     return [
-        (n, s.kind, s.observed, float(s.scale), s.mask if s.mask is None else bool(np.all(s.mask)), np.asarray(s.value).tobytes())
+        (
+            n,
+            s.kind,
+            s.observed,
+            float(s.scale),
+            s.mask if s.mask is None else bool(np.all(s.mask)),
+            np.asarray(s.value).tobytes(),
+        )
         for n, s in sites.items()
     ]
 
@@ -159,7 +170,9 @@ def test_seed_is_reproducible_and_every_key_differs():
     first, again, other = (summary(run(lambda fn: fn, key)) for key in (0, 0, 1))
     assert first == again
     assert first != other
-    assert summary(run(lambda fn: fn, 5)) == summary(handlers.trace(handlers.seed(model, jax.random.key(5))).get_trace())
+    assert summary(run(lambda fn: fn, 5)) == summary(
+        handlers.trace(handlers.seed(model, jax.random.key(5))).get_trace()
+    )
     assert summary(run(lambda fn: fn, 5)) == summary(handlers.trace(handlers.seed(model, rng_seed=5)).get_trace())
 
 
@@ -189,10 +202,17 @@ def test_condition_keeps_the_density_and_do_removes_it():
     values = {"mu": 0.5, "z": np.array([0.1, 0.2, 0.3])}
     prior = stats.norm(0.0, 2.0).logpdf(0.5)
     rest = stats.norm(0.5, 1.0).logpdf(values["z"]).sum() + stats.norm(values["z"], 0.5).logpdf(Y).sum() - 0.125
-    for handler, expected in ((handlers.substitute, prior + rest), (handlers.condition, prior + rest), (handlers.do, rest)):
+    for handler, expected in (
+        (handlers.substitute, prior + rest),
+        (handlers.condition, prior + rest),
+        (handlers.do, rest),
+    ):
         sites = run(lambda fn, h=handler: h(handlers.substitute(fn, {"z": values["z"]}), {"mu": values["mu"]}))
         np.testing.assert_allclose(log_joint(sites), expected, rtol=1e-6)
-    latent = {h: run(lambda fn, h=h: h(fn, {"mu": 0.5}))["mu"].latent for h in (handlers.substitute, handlers.condition, handlers.do)}
+    latent = {
+        h: run(lambda fn, h=h: h(fn, {"mu": 0.5}))["mu"].latent
+        for h in (handlers.substitute, handlers.condition, handlers.do)
+    }
     assert list(latent.values()) == [True, False, False]
 
 
@@ -239,7 +259,9 @@ def test_masked_nan_leaves_value_and_gradient_as_if_the_rows_were_dropped():
     masked, dropped = (jax.value_and_grad(total(r, w))(theta) for r, w in ((y, keep), (y[keep], None)))
     np.testing.assert_allclose(masked[0], dropped[0], rtol=1e-6)
     np.testing.assert_allclose(masked[1], dropped[1], rtol=1e-6)
-    np.testing.assert_allclose(masked[0], stats.lognorm(np.exp(-0.4), scale=np.exp(0.2)).logpdf(y[keep]).sum(), rtol=1e-5)
+    np.testing.assert_allclose(
+        masked[0], stats.lognorm(np.exp(-0.4), scale=np.exp(0.2)).logpdf(y[keep]).sum(), rtol=1e-5
+    )
 
 
 def test_a_distributions_own_mask_is_the_handlers():
@@ -257,13 +279,15 @@ def test_a_distributions_own_mask_is_the_handlers():
 
 def test_masks_of_events_and_masks_of_masks():
     y = np.array([[1.0, 2.0], [np.nan, 1.0], [0.0, 0.0]])
-    with handlers.trace() as sites, taut.plate("rows", 3):
-        with handlers.mask(mask=[True, False, True]), handlers.mask(mask=np.array([True, True, False])):
-            taut.sample("y", dist.Normal(np.zeros(2), 1.0).to_event(1), obs=y)
+    masks = handlers.mask(mask=[True, False, True]), handlers.mask(mask=np.array([True, True, False]))
+    with handlers.trace() as sites, taut.plate("rows", 3), masks[0], masks[1]:
+        taut.sample("y", dist.Normal(np.zeros(2), 1.0).to_event(1), obs=y)
     np.testing.assert_allclose(log_density(sites["y"]), [stats.norm.logpdf([1.0, 2.0]).sum(), 0.0, 0.0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("weigh", [lambda: handlers.mask(mask=[True, False]), lambda: handlers.scale(scale=np.array([1.0, 2.0]))])
+@pytest.mark.parametrize(
+    "weigh", [lambda: handlers.mask(mask=[True, False]), lambda: handlers.scale(scale=np.array([1.0, 2.0]))]
+)
 def test_a_weight_wider_than_its_site_is_refused(weigh: Any):
     # Broadcasting the site instead would count it twice.
     with handlers.trace() as sites, handlers.seed(key=0), weigh():

@@ -79,7 +79,9 @@ LATENTS: dict[str, Callable[[], Any]] = {
     "LogNormal": lambda: dist.LogNormal(0.5, 0.7),
     "LogUniform": lambda: dist.LogUniform(1.0, 3.0),
     "LowerTruncatedPowerLaw": lambda: dist.LowerTruncatedPowerLaw(-2.0, 1.0),
-    "LowRankMultivariateNormal": lambda: dist.LowRankMultivariateNormal(LOC, A([[1.0], [0.5], [0.2]]), A([1.0, 0.5, 2])),
+    "LowRankMultivariateNormal": lambda: dist.LowRankMultivariateNormal(
+        LOC, A([[1.0], [0.5], [0.2]]), A([1.0, 0.5, 2])
+    ),
     "MatrixNormal": lambda: dist.MatrixNormal(np.zeros((2, 3)), TRIL[:2, :2], TRIL),
     "MixtureGeneral": lambda: dist.MixtureGeneral(_mixing(), [dist.Normal(0.0, 1.0), dist.Laplace(2.0, 1.0)]),
     "Mixture": lambda: dist.Mixture(_mixing(), [dist.Gamma(2.0, 1.0), dist.LogNormal(2.0, 1.0)]),
@@ -169,7 +171,10 @@ REFUSED: dict[str, tuple[str, Callable[[], Any]]] = {
     "Poisson": ("discrete-latent", lambda: dist.Poisson(2.0)),
     "ZeroInflatedDistribution": ("discrete-latent", lambda: dist.ZeroInflatedDistribution(dist.Poisson(2.0), gate=0.3)),
     "ZeroInflatedLogits": ("discrete-latent", lambda: dist.ZeroInflatedLogits(dist.Poisson(2.0), 0.3)),
-    "ZeroInflatedNegativeBinomial2": ("discrete-latent", lambda: dist.ZeroInflatedNegativeBinomial2(3.0, 2.0, gate=0.3)),
+    "ZeroInflatedNegativeBinomial2": (
+        "discrete-latent",
+        lambda: dist.ZeroInflatedNegativeBinomial2(3.0, 2.0, gate=0.3),
+    ),
     "ZeroInflatedPoisson": ("discrete-latent", lambda: dist.ZeroInflatedPoisson(0.3, 2.0)),
     "ZeroInflatedProbs": ("discrete-latent", lambda: dist.ZeroInflatedProbs(dist.Poisson(2.0), 0.3)),
     # A lump of probability on 0 and a density elsewhere.

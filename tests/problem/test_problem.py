@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+import scipy.stats
 from scipy.special import expit
 
 import taut
 from taut import TautError, dist
 from taut.problem import Problem
+
+stats: Any = scipy.stats  # its stubs take frozen continuous distributions for discrete ones
 
 Y = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 SIGMA = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
@@ -193,7 +197,11 @@ def test_every_location_scale_family_transforms_right(family: str):
         slopes = (problem.constrain(z + moves, lam)["theta"] - problem.constrain(z - moves, lam)["theta"]) / 2e-3
         volume = np.linalg.slogdet(slopes.reshape(len(moves), -1))[1]
         if family == "vector":
-            own = stats.multivariate_normal([at["m"]] * 2, at["s"] ** 2 * np.array([[1, 0.5], [0.5, 1]])).logpdf(at["theta"]).sum()
+            own = (
+                stats.multivariate_normal([at["m"]] * 2, at["s"] ** 2 * np.array([[1, 0.5], [0.5, 1]]))
+                .logpdf(at["theta"])
+                .sum()
+            )
         else:
             frozen = {
                 "normal": stats.norm,
@@ -235,7 +243,9 @@ def test_a_latent_given_a_value_inside_the_model_keeps_its_density():
     problem = Problem(model, dict(y=3.0))
     assert list(problem.latents) == ["mu"]
     (value,), _ = problem.kernel()(np.array([[0.7]]), problem.centredness())
-    np.testing.assert_allclose(value, stats.norm.logpdf(0.7) + stats.norm(0.7, 0.5).logpdf(2.0) + stats.norm.logpdf(1.0))
+    np.testing.assert_allclose(
+        value, stats.norm.logpdf(0.7) + stats.norm(0.7, 0.5).logpdf(2.0) + stats.norm.logpdf(1.0)
+    )
 
 
 def test_params_of_the_model_follow_the_latents():
@@ -266,7 +276,8 @@ def test_subsampled_plates_are_opened_whole_unless_asked():
     part = Problem(model, dict(y=y), subsample=True)
     leaves, consts = part.inputs
     estimates = [
-        float(part.log_joint(np.array([0.3]), inputs=([*leaves[:-1], np.array([0, k], np.uint32)], consts))) for k in range(60)
+        float(part.log_joint(np.array([0.3]), inputs=([*leaves[:-1], np.array([0, k], np.uint32)], consts)))
+        for k in range(60)
     ]
     assert abs(np.mean(estimates) - expected) < 4 * np.std(estimates) / np.sqrt(60)
     # Predictions are for every row.
@@ -296,7 +307,9 @@ def test_prior_predictive_moments():
 
 def test_posterior_predictive_stands_on_its_draws(problem: Problem):
     rng = np.random.default_rng(0)
-    draws = dict(mu=rng.normal(size=4000), tau=np.full(4000, 0.5), theta=rng.normal(size=(4000, 8)), ratio=np.zeros(4000))
+    draws = dict(
+        mu=rng.normal(size=4000), tau=np.full(4000, 0.5), theta=rng.normal(size=(4000, 8)), ratio=np.zeros(4000)
+    )
     found = problem.predict(draws)
     assert set(found) == {"y", "ratio"}
     np.testing.assert_allclose(found["ratio"], draws["mu"] / 0.5)

@@ -1,4 +1,4 @@
-"""The default: a full-rank Gaussian in well-chosen coordinates, or a mixture of them, without a question to the user."""
+"""The default: a full-rank Gaussian in well-chosen coordinates, or a mixture of them, without a question asked."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Auto(Algorithm):
 
     1. `FixedDraws` with every hierarchy non-centred (a centred funnel has no mode to start from).
     2. Each hierarchical coordinate takes the centredness that the fit itself asks for,
-       $\lambda_j = 1 - s_j^{-2\lambda_j} / (\Sigma_q^{-1})_{jj}$, and the Gaussian is fitted again; the better ELBO stays.
+       $\lambda_j = 1 - s_j^{-2\lambda_j} / (\Sigma_q^{-1})_{jj}$, and the Gaussian is fitted again; the better
+       ELBO stays.
     3. When starts found modes of comparable mass, q is the mixture of their Gaussians, weighted by their evidence.
 
     Args:

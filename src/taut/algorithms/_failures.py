@@ -68,17 +68,13 @@ def diagnose(
 
     def loss(learned: Any) -> Any:
         def weights(draw: Any, density: Any, model: Any) -> Any:
-            return log_weights(
-                problem.program, guide, draw, density, model, draws, inputs, objective.particles
-            )
+            return log_weights(problem.program, guide, draw, density, model, draws, inputs, objective.particles)
 
         return gradient.surrogate(objective, weights, learned.guide, learned.model)
 
     value, slope = jax.jit(jax.value_and_grad(loss))(learned)
     broken = [
-        f"{name} ({_range(at)})"
-        for name, part, at in _parts(problem, slope, learned)
-        if not np.all(np.isfinite(part))
+        f"{name} ({_range(at)})" for name, part, at in _parts(problem, slope, learned) if not np.all(np.isfinite(part))
     ]
     point, log_q = _point(problem, guide, learned.guide, jax.random.split(draws, objective.particles)[0], inputs)
     sites = [name for name, term in _terms(problem, point, learned.model).items() if not np.isfinite(term)]
@@ -94,9 +90,7 @@ def diagnose(
     return f"step {step}: {'; '.join(what) or 'not finite'}; the last finite state is returned"
 
 
-def impossible_start(
-    problem: Problem, guide: Guide, params: Any, model: Any, words: Any, starts: int
-) -> TautError:
+def impossible_start(problem: Problem, guide: Guide, params: Any, model: Any, words: Any, starts: int) -> TautError:
     """The error for an objective that is not finite wherever it was started, naming the site."""
     point, _ = _point(problem, guide, params, jax.random.wrap_key_data(words), problem.inputs)
     terms = _terms(problem, point, model)

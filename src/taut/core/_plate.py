@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import numpy as np
 
 from taut._errors import TautError
@@ -143,7 +144,7 @@ def _whole(name: str, what: str, value: Any) -> int:
         return int(value)
     if isinstance(value, np.ndarray) and value.shape == () and np.issubdtype(value.dtype, np.integer) and value > 0:
         return int(value)
-    traced = isinstance(value, jax.core.Tracer)
+    traced = isinstance(value, Tracer)
     raise TautError(
         "plate-size",
         site=name,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import numpy as np
 
 from taut import dist
@@ -51,9 +52,7 @@ def sample(name: str, fn: Any, obs: Any = None, *, key: jax.Array | None = None,
         )
     value = _array(name, obs, source)
     fn, mask = dist.unmasked(fn)
-    site = Site(
-        "sample", name, fn, value, obs is not None, mask=mask, key=key, source=source, infer=dict(infer or {})
-    )
+    site = Site("sample", name, fn, value, obs is not None, mask=mask, key=key, source=source, infer=dict(infer or {}))
     return apply(site, _draw).value
 
 
@@ -147,7 +146,7 @@ def _draw(site: Site) -> Site:
             site=site.name,
             source=site.source,
             found=f"{type(site.fn).__name__}, which has no sampler",
-            expected="a distribution that can be sampled (improper ones belong in models, not in guides or predictions)",
+            expected="a distribution that can be sampled: improper ones belong in models alone",
             remedy=f'taut.sample("{site.name}", dist.Normal(0, 10))',
         ) from error
 
@@ -176,7 +175,7 @@ def _initial(site: Site) -> Site:
         )
     init = _array(site.name, init, site.source)
     # On the host: inside of a compilation even the comparison of constants is abstract.
-    if not isinstance(init, jax.core.Tracer) and not bool(np.all(dist.contains(site.fn, np.asarray(init)))):
+    if not isinstance(init, Tracer) and not bool(np.all(dist.contains(site.fn, np.asarray(init)))):
         low, high = np.min(np.asarray(init)), np.max(np.asarray(init))
         raise TautError(
             "param-init",

@@ -74,8 +74,8 @@ class MeanField(Guide):
 class FullRank(Guide):
     r"""A normal with full covariance on the real line: $q(z) = \mathcal N(z; m, C C^\top)$.
 
-    Parameters: ``loc`` $m$ ``float[D]``, ``log_diagonal`` $\log C_{jj}$ ``float[D]``, ``lower`` ``float[D, D]`` of which
-    only the strict lower triangle counts.
+    Parameters: ``loc`` $m$ ``float[D]``, ``log_diagonal`` $\log C_{jj}$ ``float[D]``, ``lower`` ``float[D, D]`` of
+    which only the strict lower triangle counts.
 
     Args:
         centredness: 1 is the model as written, 0 non-centres hierarchical latents; a tuple sets each coordinate.

@@ -62,7 +62,7 @@ class Guide(abc.ABC):
     def draws(
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
     ) -> tuple[Any, np.ndarray]:
-        """Many draws at once, on the host: a point with a leading axis of ``rows``, and $\\log q$, ``float64[rows]``."""
+        """Many draws at once, on the host: a point with a leading axis ``rows``, and $\\log q$, ``float64[rows]``."""
 
     @abc.abstractmethod
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

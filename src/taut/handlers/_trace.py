@@ -12,7 +12,7 @@ from taut.core import Frame, Handler, Site
 class Trace(Frame, dict[str, Site]):
     """The sites of one run by name, in program order."""
 
-    __hash__ = Frame.__hash__
+    __hash__ = Frame.__hash__  # pyright: ignore[reportAssignmentType]  # a dict has none; the stack needs one
 
     def after(self, site: Site) -> Site:
         """Record the site; refuse a name that is taken. A plate may be opened again, as long as it is the same."""

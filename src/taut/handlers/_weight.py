@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,7 +28,7 @@ class scale(Handler):
 
     def __init__(self, fn: Callable[..., Any] | None = None, scale: Any = 1.0):
         super().__init__(fn)
-        concrete = not isinstance(scale, jax.core.Tracer)
+        concrete = not isinstance(scale, Tracer)
         if concrete and not np.all(np.asarray(scale) > 0):
             raise TautError(
                 "bad-argument",
@@ -35,7 +36,7 @@ class scale(Handler):
                 source=user_line(),
                 found=f"scale={scale}",
                 expected="positive numbers",
-                remedy="taut.handlers.scale(model, scale=2.0), or taut.handlers.mask(model, mask=False) to leave sites out",
+                remedy="taut.handlers.scale(model, scale=2.0); to leave sites out, taut.handlers.mask(mask=False)",
             )
         self.factor = scale
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
 
@@ -132,7 +133,9 @@ class Coordinates(Handler):
             # Whether observed values lie in supports whose bounds are computed.
             "held": self.held,
             # Rows of subsampled plates, so that a guide can stand at the model's rows.
-            "rows": {n: s.value for n, s in sites.items() if s.kind == "plate" and isinstance(s.value, jax.core.Tracer)},
+            "rows": {
+                n: s.value for n, s in sites.items() if s.kind == "plate" and isinstance(s.value, Tracer)
+            },
             "inside": self.inside,
         }
 
@@ -144,7 +147,7 @@ class Coordinates(Handler):
             raise TautError(code, site=site.name, source=site.source, found=found, expected=expected, remedy=remedy)
         plain = site.mask is None and isinstance(site.scale, float) and site.scale == 1.0
         form = dist.location_scale(fn) if plain else None
-        movable = form is not None and isinstance(form.scale, jax.core.Tracer)
+        movable = form is not None and isinstance(form.scale, Tracer)
         base = dist.unwrapped(fn)
         sphere = type(base) is dist.ProjectedNormal  # type: ignore[attr-defined]
         transform, support = (None, "sphere") if sphere else dist.unconstrainer_of(fn)
@@ -220,7 +223,7 @@ def unconstrained_init(site: Site) -> tuple[Any, Any, Any]:
             expected="an initial value, and a constraint that the real line can be mapped onto",
             remedy=f'taut.param("{site.name}", 1.0, constraint=dist.constraints.positive)',
         )
-    if not isinstance(init, jax.core.Tracer) and not bool(np.all(dist.contains(site.fn, np.asarray(init)))):
+    if not isinstance(init, Tracer) and not bool(np.all(dist.contains(site.fn, np.asarray(init)))):
         raise TautError(
             "param-init",
             site=site.name,
@@ -259,7 +262,8 @@ def _check_shape(site: Site) -> None:
         site=site.name,
         source=site.source,
         found=f"observed value of shape {found}",
-        expected=f"shape {expected}: batch {tuple(site.fn.batch_shape)}, event {tuple(site.fn.event_shape)}, plates {plates}",
+        expected=f"shape {expected}: batch {tuple(site.fn.batch_shape)}, event {tuple(site.fn.event_shape)}, "
+        f"plates {plates}",
         remedy="obs=y.reshape(-1)"
         if squeezed == expected
         else f"give the distribution the data's shape, for example .expand({list(found)})",

@@ -19,9 +19,9 @@ def split(model: Callable[..., Any], data: Mapping[str, Any] | None) -> tuple[di
 
     Args:
         model: the program.
-        data: values by argument name, or a data frame. Numbers with a decimal point, sequences of numbers, arrays, and dicts of these
-            are arrays; whole numbers, booleans, strings, ``None`` and other objects are constants, which the model may
-            use for sizes and branches.
+        data: values by argument name, or a data frame. Numbers with a decimal point, sequences of numbers, arrays,
+            and dicts of these are arrays; whole numbers, booleans, strings, ``None`` and other objects are constants,
+            which the model may use for sizes and branches.
 
     Returns:
         ``(arrays, constants)``, both by argument name; arrays are NumPy or JAX arrays, or pytrees of them.

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import numpy as np
 from jax.extend import core as jex
 
@@ -53,7 +54,7 @@ def _param(value: Any, hasher: Any) -> None:
         hasher.update(f"({len(value)}".encode())
         for item in value:
             _param(item, hasher)
-    elif isinstance(value, np.ndarray | jax.Array) and not isinstance(value, jax.core.Tracer):
+    elif isinstance(value, np.ndarray | jax.Array) and not isinstance(value, Tracer):
         hasher.update(f"{value.dtype}{value.shape}".encode() + np.asarray(value).tobytes())
     elif callable(value) or hasattr(value, "call_wrapped"):
         for part in function_parts(value):

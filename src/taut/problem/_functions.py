@@ -12,6 +12,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import numpy as np
 
 # Functions of these packages are known by name; what they close over is looked into only for functions of others.
@@ -27,7 +28,7 @@ def function_parts(function: Any) -> Iterator[bytes]:
 def _parts(value: Any, depth: int, seen: set[int], *, foreign: bool) -> Iterator[bytes]:
     if isinstance(value, bool | int | float | complex | str | bytes | np.generic | type(None)):
         yield repr(value).encode()
-    elif isinstance(value, jax.core.Tracer):
+    elif isinstance(value, Tracer):
         yield str(value.aval).encode()
     elif isinstance(value, np.ndarray | jax.Array):
         yield f"{value.dtype}{value.shape}".encode() + np.asarray(value).tobytes()

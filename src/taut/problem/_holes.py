@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from jax.core import ShapedArray
 import numpy as np
 from jax.extend import core as jex
 
@@ -13,7 +14,7 @@ _hole = jex.Primitive("taut_hole")
 
 @_hole.def_abstract_eval
 def _(*, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
-    return jax.core.ShapedArray(shape, np.dtype(dtype))
+    return ShapedArray(shape, np.dtype(dtype))
 
 
 def hole(name: str, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -168,7 +168,8 @@ class Kernel:
             for start, stop, block in _blocks(points, BLOCKS[1:])
         ]
         return tuple(
-            {name: np.concatenate([part[g][name] for part in parts]) for name in parts[0][g]} for g in range(len(groups))
+            {name: np.concatenate([part[g][name] for part in parts]) for name in parts[0][g]}
+            for g in range(len(groups))
         )
 
     def at_values(
@@ -199,9 +200,7 @@ class Kernel:
             parts.append({name: np.asarray(v)[: stop - begin] for name, v in derived.items()})
         return densities, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def constants(
-        self, groups: tuple[str, ...], names: Collection[str] | None = None
-    ) -> list[dict[str, np.ndarray]]:
+    def constants(self, groups: tuple[str, ...], names: Collection[str] | None = None) -> list[dict[str, np.ndarray]]:
         """Outputs that depend on no coordinate, evaluated once: initial values, observed values, masks."""
         with scope(self.precision):
             found = self.program.evaluate(list(groups), {}, self._inputs, self._consts, names=names)

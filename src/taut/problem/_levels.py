@@ -1,7 +1,7 @@
 """Statements inside of `jax.jit`, `scan`, `vmap`: a value found there cannot leave, so they are inlined or refused.
 
-Taut compiles the whole model itself, so an inner `jax.jit` adds nothing and is taken off. The body of a loop, a branch or
-a `vmap` is one statement to Python and many, or none, to the program: plates say the same and are understood.
+Taut compiles the whole model itself, so an inner `jax.jit` adds nothing and is taken off. The body of a loop, a branch
+or a `vmap` is one statement to Python and many, or none, to the program: plates say the same and are understood.
 """
 
 from __future__ import annotations

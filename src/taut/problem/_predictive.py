@@ -55,12 +55,21 @@ def predictive(
 
     def once(arrays: Any, values: Any, words: Any) -> dict[str, Any]:
         def run() -> Trace:
-            with empty_stack(), user_errors(), trace() as sites, seed(key=words), whole(), _Given(values, forget, new_rows):
+            with (
+                empty_stack(),
+                user_errors(),
+                trace() as sites,
+                seed(key=words),
+                whole(),
+                _Given(values, forget, new_rows),
+            ):
                 model(**arrays, **constants)
             return sites
 
         sites = inlined(run)
-        fresh = {n: s.value for n, s in sites.items() if s.kind == "sample" and not s.observed and "given" not in s.infer}
+        fresh = {
+            n: s.value for n, s in sites.items() if s.kind == "sample" and not s.observed and "given" not in s.infer
+        }
         named = {n: s.value for n, s in sites.items() if s.kind == "deterministic"}
         return {**fresh, **named}
 

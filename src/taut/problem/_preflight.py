@@ -49,9 +49,7 @@ def check_structure(model: Callable[..., Any], data: Mapping[str, Any], program:
     )
 
 
-def check_data(
-    arrays: Mapping[str, Any], constants: Mapping[str, Any], program: Program, kernel: Kernel
-) -> list[str]:
+def check_data(arrays: Mapping[str, Any], constants: Mapping[str, Any], program: Program, kernel: Kernel) -> list[str]:
     """Refuse data that are not finite, and observations outside of their support; masked entries are left alone.
 
     Returns:
@@ -72,7 +70,13 @@ def check_data(
         hit = nonfinite(np.where(mask, value, 0.0)) if np.issubdtype(value.dtype, np.inexact) else None
         if hit is not None:
             raise _nonfinite(name, site.source, value, hit)
-        inside = _like(held[name], value) if name in held else dist.holds(supports[name], value) if name in supports else None
+        inside = (
+            _like(held[name], value)
+            if name in held
+            else dist.holds(supports[name], value)
+            if name in supports
+            else None
+        )
         if inside is not None and not np.all(inside | ~mask):
             outside = value[~(inside | ~mask)]
             first = tuple(int(i) for i in np.argwhere(~(inside | ~mask))[0])

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import numpy as np
 from jax.extend import core as jex
 
@@ -110,9 +111,7 @@ class Program:
             ``{name: value}``, or one such mapping per group.
         """
         groups = [group] if isinstance(group, str) else group
-        members = {
-            g: {n: index for n, index in self.outputs[g].items() if names is None or n in names} for g in groups
-        }
+        members = {g: {n: index for n, index in self.outputs[g].items() if names is None or n in names} for g in groups}
         wanted = [index for g in groups for index in members[g].values()]
         jaxpr = self.closed.jaxpr
         given = {
@@ -124,7 +123,6 @@ class Program:
         found = dict(zip(wanted, _run(jaxpr, wanted, given, holes, inputs, consts), strict=True))
         results = [{name: found[index] for name, index in members[g].items()} for g in groups]
         return results[0] if isinstance(group, str) else results
-
 
     def fixed(self, group: str = "observed") -> list[str]:
         """The names in a group whose values depend on data and constants alone."""
@@ -189,7 +187,9 @@ def trace_program(
         latents=latents,
         params=coordinates.params,
         sites={name: _bare(site) for name, site in record.items()},
-        digest=digest(closed, [order, [replace(v, source="") for v in (*latents.values(), *coordinates.params.values())]]),
+        digest=digest(
+            closed, [order, [replace(v, source="") for v in (*latents.values(), *coordinates.params.values())]]
+        ),
         shapes={name: tuple(np.shape(site.value)) for name, site in record.items()},
         constraints={name: c for name, c in coordinates.constraints.items() if not _traced(c)},
         supports={name: c for name, c in coordinates.supports.items() if not _traced(c)},
@@ -215,7 +215,7 @@ class _Keyed(Handler):
 
 
 def _traced(constraint: Any) -> bool:
-    return any(isinstance(v, jax.core.Tracer) for v in vars(constraint).values())
+    return any(isinstance(v, Tracer) for v in vars(constraint).values())
 
 
 def _bare(site: Site) -> Site:

@@ -58,6 +58,8 @@ def user_errors() -> Iterator[None]:
 def _users_frame(error: Exception) -> tuple[str, int, str]:
     own = {str(Path(__file__).resolve().parents[1]), str(Path(jax.__file__).resolve().parent)}
     frames = traceback.extract_tb(error.__traceback__)
-    users = [f for f in frames if not any(f.filename.startswith(root) for root in own) and "site-packages" not in f.filename]
+    users = [
+        f for f in frames if not any(f.filename.startswith(root) for root in own) and "site-packages" not in f.filename
+    ]
     frame = (users or list(frames))[-1]
     return Path(frame.filename).name, frame.lineno or 0, frame.line or ""

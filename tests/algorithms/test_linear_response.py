@@ -149,6 +149,7 @@ def test_a_fit_says_it_by_site_in_the_models_own_space():
     assert found.sd.shape == () and found.covariance.shape == ()
     np.testing.assert_allclose(fit.linear_response("shifted").covariance, 9 * exact, rtol=1e-6)
     np.testing.assert_allclose(fit.linear_response("scale").sd, np.exp(4 / 9) * np.sqrt(exact), rtol=1e-6)
+    assert fit.problem is not None and fit.solution is not None
     both = linear_response(fit.problem, fit.solution, ["mu", "shifted"])
     np.testing.assert_allclose(both.covariance, exact * np.array([[1, 3], [3, 9]]), rtol=1e-6)
 

@@ -20,7 +20,8 @@ from taut.algorithms._starts import Evaluate, explore, triangular
 from taut.guides import FullRank, GaussianMixture
 from taut.problem import Problem
 
-PROBES = 32
+_AXIS_PROBES = 64  # most; six for each axis otherwise
+_ROUND_PROBES = 16
 _REACH = (4.0, 40.0)  # sds of q at which a climb begins
 _MOST = 3  # modes that are added
 _LARGEST = 150  # dimensions beyond which climbs have no dense inverse Hessians, and axes are too many to try
@@ -34,12 +35,10 @@ class Found(NamedTuple):
     elbo: float
 
 
-def outside(
-    evaluate: Evaluate, components: Components, elbo: float, rng: np.random.Generator, probes: int = PROBES
-) -> list[Found]:
+def outside(evaluate: Evaluate, components: Components, elbo: float, rng: np.random.Generator) -> list[Found]:
     r"""Modes of comparable mass that q does not cover, found by climbs from points far out along single axes.
 
-    A probe starts at a draw of q that is moved by 4 to 40 sds, half of them along one coordinate and half in a random
+    A probe starts at a draw of q that is moved by 4 to 40 sds, most of them along one coordinate and some in a random
     direction of q's frame; far out in all directions at once every narrow mode has lost its basin. Climbs run in the
     frame of q, where most end at its own mode within ten steps. One that converges elsewhere is polished, and counts
     if its Laplace ELBO comes within 7 nats of q's.
@@ -49,7 +48,6 @@ def outside(
         components: q.
         elbo: of q, nats.
         rng: generator.
-        probes: number of climbs, even.
 
     Returns:
         Distinct modes, best first.
@@ -57,18 +55,21 @@ def outside(
     k = int(np.argmax(components.log_weights))
     mean, factor = components.means[k], components.factors[k]
     d = len(mean)
-    half = probes // 2
-    axes = np.concatenate([rng.permutation(d) for _ in range(-(-half // d))])[:half]
-    signs = np.where((np.arange(half) // min(d, half)) % 2, -1.0, 1.0) * rng.choice([-1.0, 1.0], d)[axes]
-    along = np.zeros((half, d))
-    along[np.arange(half), axes] = signs * np.linalg.norm(factor, axis=1)[axes]
-    ways = haar_rows(-(-half // 2), d, rng)
-    ways = np.concatenate([ways, -ways])[:half] @ factor.T
-    # Reaches are stratified: each size is tried once along an axis and once in a random direction.
+    # Along axes: every sign and every third of the reach, or as many of these as may be tried.
+    tries = rng.permutation(6 * d)[:_AXIS_PROBES]
+    axes, signs, third = tries % d, 1.0 - 2.0 * (tries // d % 2), tries // (2 * d)
+    along = np.zeros((len(tries), d))
+    along[np.arange(len(tries)), axes] = signs * np.linalg.norm(factor, axis=1)[axes]
+    ways = haar_rows(_ROUND_PROBES // 2, d, rng)
+    ways = np.concatenate([ways, -ways]) @ factor.T
+    share = [
+        (third + rng.uniform(size=len(tries))) / 3,
+        rng.permutation(np.arange(_ROUND_PROBES) + 0.5) / _ROUND_PROBES,
+    ]
     low, high = np.log(_REACH)
-    reach = [np.exp(low + (high - low) * rng.permutation((np.arange(half) + 0.5) / half)) for _ in range(2)]
-    x = rng.standard_normal((2 * half, d)) @ factor.T
-    x += np.concatenate([along, ways]) * np.concatenate(reach)[:, None]
+    reach = np.exp(low + (high - low) * np.concatenate(share))
+    x = rng.standard_normal((len(reach), d)) @ factor.T
+    x += np.concatenate([along, ways]) * reach[:, None]
     inverse = components.inverses[k]
 
     def framed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -241,12 +241,18 @@ def test_drift_is_seen_and_noise_is_not():
         return Round(x.mean(0), (x**2).mean(0))
 
     first, second = rng.normal(size=(8, 512, 3)), rng.normal(size=(8, 512, 3))
-    assert drift(averages(first), averages(second)).settled
-    found = drift(averages(first), averages(second + [0.0, 0.2, 0.0]))
+    assert drift(averages(first), averages(second), first[0]).settled
+    found = drift(averages(first), averages(second + [0.0, 0.2, 0.0]), first[0])
     assert not found.settled and found.worst == 1
     np.testing.assert_allclose(found.moved[0, 1], 0.2, atol=4 * np.sqrt(2 / 8 / 512))
     # One state for each particle could not have shown a drift of 0.15 sd.
-    assert not drift(averages(first[:1]), averages(second[:1])).settled
+    assert not drift(averages(first[:1]), averages(second[:1]), first[0]).settled
+    # A drift that noise could explain does not pass in a scalar that is on its way from a narrow q; the same drift
+    # towards q does.
+    onward = second * [1.0, 1.05, 1.0]
+    assert drift(averages(first), averages(onward), first[0]).settled
+    assert not drift(averages(first), averages(onward), 0.6 * first[0]).settled
+    assert drift(averages(onward), averages(first), 0.6 * first[0]).settled
 
 
 def test_the_funnel_index_counts_leaves():

@@ -145,6 +145,7 @@ class _Run:
         self.swaps = bool(where.any() and self.lam[where].mean() > _NEGLIGIBLE)
         self.zero = problem.centredness(0.0)
         z = np.concatenate([point.coordinates for point in drawn])
+        self.begun = z
         self.groups = self.components.density(z)[2]
         self.cloud = self.target.cloud(z, self.lam, with_q=True)
         self.frames = Frames(self.components.factors, self.groups)
@@ -167,7 +168,7 @@ class _Run:
                 break
             now, snapshots, acceptance = done
             if previous is not None:
-                found = drift(previous, now)
+                found = drift(previous, now, self.scale(self.begun))
                 if converged := found.settled:
                     break
             previous = now

@@ -10,6 +10,8 @@ _MOVE = 0.03  # of an sd, or of a variance: a drift that does not matter
 _SURE = 3.3  # standard errors forgiven
 # A drift of this size must show: of a mean in sds, of a variance in variances.
 _POWER = np.array([[0.15], [0.35]])
+_GAP = 0.15  # from q, of an sd or of a variance, from which on a scalar is watched by itself
+_SHARE = 0.05
 _CUT = 6.0
 _RANK_CORRELATION = 0.2
 
@@ -38,16 +40,23 @@ class Round(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """How far round averages moved, ``(2, D)``: of z in sds and of z^2 in variances; and the standard errors."""
+    """How far round averages moved, ``(2, D)``: of z in sds and of z^2 in variances; the standard errors; and how far
+    the later round is from q in the same units."""
 
     moved: np.ndarray
     se: np.ndarray
+    gap: np.ndarray
 
     @property
     def settled(self) -> bool:
-        """Whether no average moved by more than 0.03 + 3.3 standard errors, with errors that would have shown it."""
+        """Whether no average moved by more than 0.03 + 3.3 standard errors, with errors that would have shown it.
+
+        A scalar that was carried far from q and is still on its way must not hide in that allowance: where the gap
+        counts, what was added to it in one round is at most a twentieth and a standard error.
+        """
         still = np.abs(self.moved) < _MOVE + _SURE * self.se
-        return bool(np.all(still & (_SURE * self.se < _POWER)))
+        onward = self.moved * np.sign(self.gap) > _SHARE * np.abs(self.gap) + self.se
+        return bool(np.all(still & (_SURE * self.se < _POWER) & ~(onward & (np.abs(self.gap) > _GAP))))
 
     @property
     def worst(self) -> int:
@@ -55,12 +64,13 @@ class Drift(NamedTuple):
         return int(np.argmax((np.abs(self.moved) - _SURE * self.se).max(0)))
 
 
-def drift(before: Round, after: Round) -> Drift:
+def drift(before: Round, after: Round, start: np.ndarray) -> Drift:
     """Differences of round averages, paired over particles, in units of the particles' own sds.
 
     Args:
         before: of the earlier round.
         after: of the later one.
+        start: draws of q in the same units, ``(P, D)``.
     """
     n = len(after.first)
     mean = after.first.mean(0)
@@ -70,7 +80,8 @@ def drift(before: Round, after: Round) -> Drift:
     # second moments about one centre, so that a moving mean does not count twice
     twos = (after.second - before.second - 2 * mean * (after.first - before.first)) / variance
     both = np.stack([ones, twos])
-    return Drift(both.mean(1), both.std(1, ddof=1) / np.sqrt(n))
+    gap = np.stack([(mean - start.mean(0)) / sd, 1.0 - ((start - mean) ** 2).mean(0) / variance])
+    return Drift(both.mean(1), both.std(1, ddof=1) / np.sqrt(n), gap)
 
 
 def funnel_index(z: np.ndarray) -> int:

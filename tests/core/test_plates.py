@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -172,9 +172,9 @@ def _factor_too_wide():
         (_factor_too_wide, "plate-shape", "x"),
         (lambda: taut.plate("rows", 0), "plate-size", "rows"),
         (lambda: taut.plate("rows", -2), "plate-size", "rows"),
-        (lambda: taut.plate("rows", 2.5), "plate-size", "rows"),
+        (lambda: taut.plate("rows", cast(int, 2.5)), "plate-size", "rows"),
         (lambda: taut.plate("rows", True), "plate-size", "rows"),
-        (lambda: taut.plate("rows", jnp.asarray(3.0)), "plate-size", "rows"),
+        (lambda: taut.plate("rows", cast(int, jnp.asarray(3.0))), "plate-size", "rows"),
         (lambda: taut.plate("rows", 3, subsample_size=4), "plate-reuse", "rows"),
         (lambda: taut.plate("rows", 3, dim=0), "plate-reuse", "rows"),
     ],

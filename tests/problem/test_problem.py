@@ -35,7 +35,7 @@ def problem() -> Problem:
     return Problem(schools, dict(sigma=SIGMA, y=Y))
 
 
-VALUES = dict(mu=4.0, tau=3.0, theta=np.linspace(-2.0, 9.0, 8))
+VALUES: dict[str, Any] = dict(mu=4.0, tau=3.0, theta=np.linspace(-2.0, 9.0, 8))
 BY_SITE = dict(
     mu=stats.norm(0, 5).logpdf(4.0),
     tau=stats.halfcauchy(scale=5).logpdf(3.0),

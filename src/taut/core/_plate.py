@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-from jax.core import Tracer
 import numpy as np
+from jax.core import Tracer
 
 from taut._errors import TautError
 from taut.core._site import PlateFrame, Site, user_line

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-from jax.core import Tracer
 import numpy as np
+from jax.core import Tracer
 
 from taut import dist
 from taut._errors import TautError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
+from jax.core import Tracer
 from numpyro import distributions as nd
 from numpyro.distributions import constraints, transforms
 
@@ -36,7 +36,7 @@ def unmasked(fn: nd.Distribution) -> tuple[nd.Distribution, Any]:
 
 def latent_refusal(fn: nd.Distribution) -> Refusal | None:
     """Why ``fn`` has no density over a continuous coordinate; ``None`` if it has one."""
-    base = unwrapped(fn)
+    base: Any = unwrapped(fn)
     name = type(base).__name__
     if base.is_discrete:
         return Refusal(
@@ -70,12 +70,13 @@ def latent_refusal(fn: nd.Distribution) -> Refusal | None:
             "two or three dimensions",
             'z = taut.sample("z", dist.Normal(concentration, 1.0).to_event(1)); x = z / jnp.linalg.norm(z)',
         )
-    if isinstance(base, _CENSORED):
+    if type(base) in _CENSORED:
+        inner = vars(base)["base_dist"]
         return Refusal(
             "no-transform",
             f"{name}, which describes how data were censored",
             "the distribution itself; censoring belongs to observed sites: obs=y",
-            f"{type(base.base_dist).__name__}(...) for the latent",
+            f"{type(inner).__name__}(...) for the latent",
         )
     return None
 
@@ -99,9 +100,7 @@ def _declares_its_support(fn: nd.TransformedDistribution) -> bool:
     if describe(fn.base_dist.support) != describe(_widened(fn.transforms[0].domain, fn.base_dist.event_dim)):
         return False
     return not any(
-        isinstance(t, transforms.AffineTransform)
-        and t.domain is not constraints.real
-        and isinstance(t.scale, jax.core.Tracer)
+        isinstance(t, transforms.AffineTransform) and t.domain is not constraints.real and isinstance(t.scale, Tracer)
         for t in fn.transforms
     )
 

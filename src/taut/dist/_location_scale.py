@@ -2,7 +2,7 @@ r"""Location-scale families, and the coordinate that a hierarchy is best written
 
 For $\theta = m + s\,\epsilon$ and centredness $\lambda \in [0, 1]$ the coordinate
 
-$$u = \lambda m + s^{\lambda - 1} (\theta - m) \quad\Longleftrightarrow\quad \theta = m + s^{1 - \lambda} (u - \lambda m)$$
+$$u = \lambda m + s^{\lambda - 1} (\theta - m) \iff \theta = m + s^{1 - \lambda} (u - \lambda m)$$
 
 has location $\lambda m$ and scale $s^\lambda$: $\lambda = 1$ is the model as written (centred), $\lambda = 0$ is
 non-centred. Every value describes the same posterior; how Gaussian it looks differs.
@@ -54,7 +54,8 @@ def location_scale(fn: nd.Distribution) -> LocationScale | None:
     Returns:
         Its `LocationScale`, with ``loc`` and ``scale`` broadcast to ``fn.shape()``.
     """
-    base, events = fn, 0
+    base: Any = fn
+    events = 0
     while isinstance(base, nd.Independent | nd.ExpandedDistribution):
         if isinstance(base, nd.Independent):
             events += base.reinterpreted_batch_ndims
@@ -71,10 +72,11 @@ def location_scale(fn: nd.Distribution) -> LocationScale | None:
             return LocationScale(jnp.broadcast_to(base.loc, shape), jnp.broadcast_to(base.scale, shape), moved)
     if type(base) is nd.MultivariateNormal:
         # Only the standard deviations are moved; the correlations stay in the coordinate's own distribution.
-        scale = jnp.sqrt(jnp.sum(base.scale_tril**2, axis=-1))
+        tril: Any = base.scale_tril
+        scale = jnp.sqrt(jnp.sum(tril**2, axis=-1))
 
         def moved_vector(loc: Any, new_scale: Any, u: Any) -> Any:
-            terms = nd.MultivariateNormal(loc, scale_tril=(new_scale / scale)[..., None] * base.scale_tril).log_prob(u)
+            terms = nd.MultivariateNormal(loc, scale_tril=(new_scale / scale)[..., None] * tril).log_prob(u)
             return terms.sum(tuple(range(-events, 0))) if events else terms
 
         return LocationScale(jnp.broadcast_to(base.loc, shape), jnp.broadcast_to(scale, shape), moved_vector)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from numpyro.distributions import Distribution, biject_to, constraints, transforms
 
 _NAMES = {"OpenInterval": "interval", "Cat": "concatenation"}
@@ -36,7 +37,7 @@ def describe(constraint: Any) -> str:
     for attribute in ("lower_bound", "upper_bound"):
         if hasattr(constraint, attribute):
             bound = getattr(constraint, attribute)
-            concrete = not isinstance(bound, jax.core.Tracer) and np.size(bound) == 1
+            concrete = not isinstance(bound, Tracer) and np.size(bound) == 1
             bounds.append(f"{float(np.asarray(bound).ravel()[0]):g}" if concrete else "...")
     simple = snake in ("positive", "nonnegative", "unit_interval", "circular", "nonnegative_integer", "boolean")
     return snake if simple or not bounds else f"{snake}({', '.join(bounds)})"
@@ -46,7 +47,7 @@ def is_moving(constraint: Any) -> bool:
     """Whether the bounds of a support are computed while the program runs: from data, or from other latents."""
     if isinstance(constraint, _Independent):
         return is_moving(constraint.base_constraint)
-    return any(isinstance(bound, jax.core.Tracer) for bound in vars(constraint).values())
+    return any(isinstance(bound, Tracer) for bound in vars(constraint).values())
 
 
 def contains(constraint: Any, value: Any) -> Any:
@@ -68,7 +69,7 @@ def holds(constraint: Any, value: np.ndarray) -> np.ndarray | None:
         return (value == 0) | (value == 1)
     low = getattr(constraint, "lower_bound", None)
     high = getattr(constraint, "upper_bound", None)
-    if any(isinstance(b, jax.Array | jax.core.Tracer) for b in (low, high)) or (low is None and high is None):
+    if any(isinstance(b, jax.Array | Tracer) for b in (low, high)) or (low is None and high is None):
         return None
     name = type(constraint).__name__
     inside = np.ones(np.shape(value), bool)
@@ -83,7 +84,8 @@ def holds(constraint: Any, value: np.ndarray) -> np.ndarray | None:
 
 def feasible(fn: Distribution) -> Any:
     """An ordinary point of the distribution's support, of its shape."""
-    return fn.support.feasible_like(jnp.zeros(fn.shape()))
+    support: Any = fn.support
+    return support.feasible_like(jnp.zeros(fn.shape()))
 
 
 def unconstrainer(support: Any) -> transforms.Transform | None:

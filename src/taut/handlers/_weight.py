@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from taut._errors import TautError
 from taut.core import Handler, Site, user_line

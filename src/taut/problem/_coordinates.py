@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
-from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from taut import dist
 from taut._errors import TautError
@@ -133,9 +132,7 @@ class Coordinates(Handler):
             # Whether observed values lie in supports whose bounds are computed.
             "held": self.held,
             # Rows of subsampled plates, so that a guide can stand at the model's rows.
-            "rows": {
-                n: s.value for n, s in sites.items() if s.kind == "plate" and isinstance(s.value, Tracer)
-            },
+            "rows": {n: s.value for n, s in sites.items() if s.kind == "plate" and isinstance(s.value, Tracer)},
             "inside": self.inside,
         }
 

@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 import jax
-from jax.core import Tracer
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core as jex
 
 from taut.problem._functions import function_parts

@@ -12,8 +12,8 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any
 
 import jax
-from jax.core import Tracer
 import numpy as np
+from jax.core import Tracer
 
 # Functions of these packages are known by name; what they close over is looked into only for functions of others.
 _LIBRARIES = ("jax", "jaxlib", "numpy", "numpyro", "taut", "functools", "contextlib")

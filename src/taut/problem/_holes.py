@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-from jax.core import ShapedArray
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend import core as jex
 
 _hole = jex.Primitive("taut_hole")

@@ -114,7 +114,7 @@ class Kernel:
 
     def __init__(self, program: Program, leaves: list[Any], precision: Precision):
         self.program = program
-        self.precision = precision
+        self.precision: Precision = precision
         self.num_params = program.num_params
         self.dim = program.dim + program.num_params
         self.gradients = 0

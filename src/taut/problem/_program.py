@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import Any
 
 import jax
-from jax.core import Tracer
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core as jex
 
 from taut.core import Handler, Site, empty_stack

@@ -18,18 +18,17 @@ SCHOOLS = dict(y=[28, 8, -3, 7, -1, 1, 18, 12], sigma=[15, 10, 16, 11, 9, 11, 10
 
 
 def panel(firm, value, capital, firms, invest=None):
-    """Investment of a firm from its market value and its stock of capital: intercepts and slopes vary by firm."""
+    """Investment of a firm from its market value and its stock of capital: intercept and slope vary by firm."""
     intercept = taut.sample("intercept", dist.Normal(4.0, 2.0))
-    slope_value = taut.sample("slope_value", dist.Normal(0.0, 1.0))
-    slope_capital = taut.sample("slope_capital", dist.Normal(0.0, 1.0))
-    spread = taut.sample("spread", dist.HalfNormal(1.0).expand([3]).to_event(1))
+    by_value = taut.sample("by_value", dist.Normal(0.0, 1.0))
+    by_capital = taut.sample("by_capital", dist.Normal(0.0, 1.0))
+    spread = taut.sample("spread", dist.LogNormal(-1.0, 0.7).expand([2]).to_event(1))
     sigma = taut.sample("sigma", dist.HalfNormal(1.0))
     with taut.plate("firms", firms):
         level = taut.sample("level", dist.Normal(intercept, spread[0]))
-        by_value = taut.sample("by_value", dist.Normal(slope_value, spread[1]))
-        by_capital = taut.sample("by_capital", dist.Normal(slope_capital, spread[2]))
+        slope = taut.sample("slope", dist.Normal(by_capital, spread[1]))
     with taut.plate("rows", len(firm)):
-        mean = level[firm] + by_value[firm] * value + by_capital[firm] * capital
+        mean = level[firm] + by_value * value + slope[firm] * capital
         taut.sample("invest", dist.StudentT(4.0, mean, sigma), obs=invest)
 
 

@@ -52,10 +52,10 @@ class Drift(NamedTuple):
         """Whether no average moved by more than 0.03 + 3.3 standard errors, with errors that would have shown it.
 
         A scalar that was carried far from q and is still on its way must not hide in that allowance: where the gap
-        counts, what one round added to it is at most 0.03 or a twentieth, and one standard error.
+        counts, what one round added to it is at most 0.03 or a twentieth, and two standard errors.
         """
         still = np.abs(self.moved) < _MOVE + _SURE * self.se
-        onward = self.moved * np.sign(self.gap) > np.maximum(_MOVE, _SHARE * np.abs(self.gap)) + self.se
+        onward = self.moved * np.sign(self.gap) > np.maximum(_MOVE, _SHARE * np.abs(self.gap)) + 2 * self.se
         return bool(np.all(still & (_SURE * self.se < _POWER) & ~(onward & (np.abs(self.gap) > _GAP))))
 
     @property

@@ -22,7 +22,7 @@ _CHECK = SMCSettings(particles=512, moves=8)
 _REPLACE = SMCSettings(particles=1024, moves=32)
 _REPLACE_MODES = SMCSettings(particles=2048, moves=32)
 # Array elements that one run may compute, some minutes on one core.
-_MOST_WORK = 10**11
+_MOST_WORK = 2 * 10**11
 _MOST_GRADIENTS = 4_000_000
 
 

@@ -140,8 +140,12 @@ class Kernel:
         self.gradients += rows
         values = np.empty(rows)
         gradients = np.empty((rows, self.dim))
-        for start, stop, block in _blocks(points, self._blocks):
-            value, gradient = self._call(_densities, (self.program,), block, centredness)
+        # All blocks are dispatched before the first is waited for, so that they may run side by side.
+        pending = [
+            (start, stop, self._call(_densities, (self.program,), block, centredness))
+            for start, stop, block in _blocks(points, self._blocks)
+        ]
+        for start, stop, (value, gradient) in pending:
             values[start:stop] = np.asarray(value)[: stop - start]
             gradients[start:stop] = np.asarray(gradient)[: stop - start]
         return values, gradients

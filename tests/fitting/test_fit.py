@@ -86,6 +86,21 @@ def test_eight_schools_against_quadrature(schools_fit):
     assert abs(log_tau.mean() - 0.802820) < 0.1 * 1.166549 + 4 * 1.17 / np.sqrt(1000)
 
 
+def test_corrected_draws_are_shown_beside_the_guides(schools_fit, tmp_path):
+    assert schools_fit.verdict.level == "usable when reweighted"
+    # The guide is too narrow in tau, and its own draws and weights are kept to show it.
+    tau = schools_fit.guide_draws["tau"]
+    weights = np.exp(schools_fit.guide_log_weights - schools_fit.guide_log_weights.max())
+    assert tau.shape == weights.shape == (16_000,)
+    reweighted = float(weights @ tau / weights.sum())
+    # Effective draws above 4,000 and sd about 3.2: four standard errors.
+    np.testing.assert_allclose(reweighted, 3.597705, atol=4 * 3.2 / np.sqrt(4000))
+    assert "moved to the posterior" in schools_fit.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    loaded = taut.load(schools_fit.save(tmp_path / "fit.taut"))
+    assert np.array_equal(loaded.guide_log_weights, schools_fit.guide_log_weights)
+    assert np.array_equal(loaded.guide_draws["tau"], tau)
+
+
 def test_sites_come_in_program_order_and_deterministics_with_them(schools_fit):
     assert schools_fit.sites == ("mu", "tau", "theta", "effect")
     draws = schools_fit.draws(500)

@@ -94,8 +94,11 @@ def fit(
     verified, notes = verify_solution(problem, solution, weighed, weighing, key) if probing else (None, ())
     verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=not verify)
     kinds, supports = _kinds(problem, weighed.values)
-    values, log_weights = weighed.values, weighed.log_weights
+    values, log_weights = weighed.values, None if weighed.log_weights is None else weighed.log_weights.ravel()
+    guide_draws, guide_log_weights = {}, None
     if verified is not None and verdict.level == diagnostics.USABLE:
+        guide_draws = {name: values[name] for name in problem.latents}
+        guide_log_weights = log_weights
         values, log_weights = verified.values, None
     numbers = _numbers(weighing, verified, probes, gradients, kernel.compilations, began)
     history = solution.history or tuple(run.history)
@@ -104,7 +107,7 @@ def fit(
         verdict=verdict,
         status=solution.status,
         values=one_row(values, problem.params),
-        log_weights=None if log_weights is None else log_weights.ravel(),
+        log_weights=log_weights,
         kinds=kinds,
         supports=supports,
         guide=type(solution.guide).__name__,
@@ -112,6 +115,8 @@ def fit(
         numbers=numbers,
         history=np.array([[p.gradients, p.elbo, p.se] for p in history], float).reshape(-1, 3),
         facts=_facts(problem, algorithm, solution, key),
+        guide_draws=guide_draws,
+        guide_log_weights=guide_log_weights,
         problem=problem,
         solution=solution,
     )

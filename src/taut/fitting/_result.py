@@ -46,6 +46,7 @@ class Fit:
         numbers: figures by name: value, standard error or ``None``, unit.
         history: ``float64[T, 3]``: gradients so far, objective, its standard error.
         facts: versions and choices, in words.
+        guide_draws, guide_log_weights: q's own draws of the latents and their weights, where ``values`` are particles.
         problem: the problem, unless the fit was loaded.
         solution: what the algorithm found, unless the fit was loaded.
     """
@@ -62,6 +63,8 @@ class Fit:
     numbers: dict[str, tuple[float, float | None, str]]
     history: np.ndarray
     facts: dict[str, str]
+    guide_draws: dict[str, np.ndarray] = field(default_factory=dict)
+    guide_log_weights: np.ndarray | None = None
     problem: Problem | None = field(default=None, repr=False)
     solution: Solution | None = field(default=None, repr=False)
 
@@ -277,6 +280,8 @@ class Fit:
             },
             log_weights=self.log_weights,
             covers=corrected,
+            guide_draws=self.guide_draws,
+            guide_log_weights=self.guide_log_weights,
             numbers=self.numbers,
             history=history,
             facts=self.facts,

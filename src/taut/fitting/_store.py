@@ -11,6 +11,7 @@ from typing import Any
 from taut.diagnostics import Check, Verdict
 from taut.fitting._archive import read_archive, write_archive
 
+_WEIGHTS = ("log_weights", "guide_log_weights")
 _PLAIN = ("title", "status", "kinds", "supports", "guide", "facts")
 
 
@@ -26,9 +27,8 @@ def write_fit(path: str | os.PathLike[str], parts: Mapping[str, Any]) -> Path:
     """
     arrays = {f"value/{name}": v for name, v in parts["values"].items()}
     arrays |= {f"param/{name}": v for name, v in parts["params"].items()}
-    arrays["history"] = parts["history"]
-    if parts["log_weights"] is not None:
-        arrays["log_weights"] = parts["log_weights"]
+    arrays |= {f"guide/{name}": v for name, v in parts["guide_draws"].items()}
+    arrays |= {name: parts[name] for name in ("history", *_WEIGHTS) if parts[name] is not None}
     header: dict[str, Any] = {name: parts[name] for name in _PLAIN}
     header["verdict"] = asdict(parts["verdict"])
     header["sites"] = list(parts["values"])
@@ -48,7 +48,8 @@ def read_fit(path: str | os.PathLike[str]) -> dict[str, Any]:
         "verdict": Verdict(**verdict, checks=checks, notes=notes),
         "values": {name: arrays[f"value/{name}"] for name in header["sites"]},
         "params": {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")},
-        "log_weights": arrays.get("log_weights"),
+        "guide_draws": {k.removeprefix("guide/"): v for k, v in arrays.items() if k.startswith("guide/")},
+        **{name: arrays.get(name) for name in _WEIGHTS},
         "numbers": {name: (v[0], v[1], v[2]) for name, v in header["numbers"].items()},
         "history": arrays["history"],
     }

@@ -75,6 +75,8 @@ class Content:
         sites: draws by site name, in the order to show them.
         log_weights: ``(S,)`` values of log_p - log_q for the draws, up to a constant, or None.
         covers: which draws the table shows, ``"q"``, ``"moved"`` (to the posterior) or ``"reweighted"``.
+        guide_draws: q's own draws by site, ``(R, *shape)``, where the sites show draws that were moved from them.
+        guide_log_weights: ``(R,)`` log_p - log_q of these.
         numbers: figures by name: (value, standard error or None, unit).
         history: the objective along the run, or None.
         facts: versions, guide, algorithm, key, precision, plates, in words.
@@ -96,6 +98,8 @@ class Content:
     sites: Mapping[str, SiteDraws] = field(default_factory=dict)
     log_weights: np.ndarray | None = None
     covers: str = "q"
+    guide_draws: Mapping[str, np.ndarray] = field(default_factory=dict)
+    guide_log_weights: np.ndarray | None = None
     numbers: Mapping[str, tuple[float, float | None, str]] = field(default_factory=dict)
     history: History | None = None
     facts: Mapping[str, str] = field(default_factory=dict)

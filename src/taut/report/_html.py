@@ -84,7 +84,7 @@ def _pictures(content: Content) -> list[str]:
     if sum(s.size for s in content.sites.values() if s.kind == "latent") > 1:
         sections.append(_picture("Correlated pairs", "pairs", _plots.pairs(content), ""))
     words = ""
-    if content.log_weights is not None:
+    if content.log_weights is not None or content.guide_log_weights is not None:
         words = (
             "Left: log weights; a long right tail means that the guide misses mass. "
             "Right: sorted weights; where the largest fall faster than the dashed line (slope −0.7), "

@@ -110,17 +110,18 @@ def legend(fig: Figure, handles: list[Any], note: str = "") -> None:
         fig.supxlabel(note, x=0.005, ha="left", fontsize=8, color=MUTED, parse_math=False)
 
 
-def key(weighted: bool, dots: bool = False) -> list[Any]:
-    """Handles for the two kinds of draws."""
+def key(weighted: bool, dots: bool = False, moved: bool = False) -> list[Any]:
+    """Handles for the guide's draws and for those corrected by weights, or by moving them to the posterior."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
+    corrected = "moved to the posterior" if moved else "guide, reweighted" if weighted else None
     if dots:
         style: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": 0}
         both = [Line2D([], [], color=GUIDE, label="guide", **style)]
-        return both + [Line2D([], [], color=WEIGHTED, label="guide, reweighted", **style)] if weighted else both
+        return both + [Line2D([], [], color=WEIGHTED, label=corrected, **style)] if corrected else both
     guide = Patch(color=GUIDE, alpha=0.45, linewidth=0, label="guide")
-    return [guide, Line2D([], [], color=WEIGHTED, linewidth=1.4, label="guide, reweighted")] if weighted else [guide]
+    return [guide, Line2D([], [], color=WEIGHTED, linewidth=1.4, label=corrected)] if corrected else [guide]
 
 
 def blank(words: str) -> Figure:

@@ -13,11 +13,12 @@ from taut.report._summary import Weights
 
 @dataclass(frozen=True, eq=False)
 class Scalar:
-    """One scalar's draws, ``(S,)``, its label and the kind of its site."""
+    """One scalar's draws, ``(S,)``, its label, the kind of its site, and the guide's draws if these were moved."""
 
     label: str
     kind: str
     draws: np.ndarray
+    guide: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +45,11 @@ def pick(content: Content, most: int, kinds: tuple[str, ...] = ("latent", "deter
     flat: list[str] = []
     for (name, site), share in zip(sites, shares, strict=True):
         draws = np.asarray(site.values).reshape(len(site.values), -1)
+        guide = content.guide_draws.get(name)
         for index in range(share):
             column = draws[:, index].astype(np.float64)
-            scalar = Scalar(label(name, site.shape, index), site.kind, column)
+            before = None if guide is None else guide.reshape(len(guide), -1)[:, index].astype(np.float64)
+            scalar = Scalar(label(name, site.shape, index), site.kind, column, before)
             if np.isfinite(column).all() and np.ptp(column) > 1e-13 * np.abs(column).max():
                 scalars.append(scalar)
             else:

@@ -23,7 +23,7 @@ WEAK = 0.2  # a correlation below this is not worth a picture
 
 
 def marginals(content: Content, most: int = 24) -> Figure:
-    """Histograms of single scalars: guide draws filled, reweighted draws as a line, the 5-50-95 % interval below.
+    """Histograms of single scalars: guide draws filled, corrected draws as a line, the 5-50-95 % interval below.
 
     Axes reach from the 0.5 % to the 99.5 % quantile.
 
@@ -38,7 +38,8 @@ def marginals(content: Content, most: int = 24) -> Figure:
     fig, axes = _ink.panels(len(picked.scalars), 4, 1.35)
     for ax, scalar in zip(axes, picked.scalars, strict=True):
         _marginal(ax, scalar, weights, content.covers)
-    _ink.legend(fig, _ink.key(weights is not None), remark(picked))
+    moved = any(scalar.guide is not None for scalar in picked.scalars)
+    _ink.legend(fig, _ink.key(weights is not None, moved=moved), remark(picked))
     return fig
 
 
@@ -63,7 +64,12 @@ def pairs(content: Content, most: int = 6) -> Figure:
     few = np.linspace(0, table.shape[1] - 1, min(table.shape[1], 1000)).astype(int)
     for ax, (i, j, r) in zip(axes, top, strict=True):
         style: dict[str, Any] = {"s": 5, "linewidths": 0, "rasterized": True}
-        ax.scatter(table[i, few], table[j, few], color=GUIDE, alpha=0.35, **style)
+        before, after = (scalars[i].guide, scalars[j].guide), (table[i, few], table[j, few])
+        if before[0] is not None and before[1] is not None:
+            ax.scatter(before[0][:1000], before[1][:1000], color=GUIDE, alpha=0.35, **style)
+            ax.scatter(*after, color=WEIGHTED, alpha=0.4, **style)
+        else:
+            ax.scatter(*after, color=GUIDE, alpha=0.35, **style)
         if weights is not None:
             again = _resample(weights.values, 700)
             ax.scatter(table[i, again], table[j, again], color=WEIGHTED, alpha=0.4, **style)
@@ -74,7 +80,8 @@ def pairs(content: Content, most: int = 6) -> Figure:
     count = len(scalars) * (len(scalars) - 1) // 2
     note = f"the most correlated of {count:,} pairs: at most {most}, and only the first below |r| = {WEAK}"
     note += f" among {len(scalars)} of {picked.total:,} latent scalars" if len(scalars) < picked.total else ""
-    _ink.legend(fig, _ink.key(weights is not None, dots=True), note)
+    moved = any(scalar.guide is not None for scalar in scalars)
+    _ink.legend(fig, _ink.key(weights is not None, dots=True, moved=moved), note)
     return fig
 
 
@@ -84,9 +91,10 @@ def weights(content: Content) -> Figure:
     Weights are in multiples of their mean. On the right a tail of shape k falls with slope -k; the line has
     slope -0.7, beyond which reweighting is not to be relied on (Vehtari et al. 2024, JMLR 25:72).
     """
-    found = normalise(content.log_weights)
+    logs = content.guide_log_weights if content.covers == "moved" else content.log_weights
+    found = normalise(logs)
     if found is None:
-        none = content.log_weights is None
+        none = logs is None
         return _ink.blank("no importance weights were computed" if none else "no log weight is finite")
     relative = found.values * len(found.values)
     positive = relative[relative > 0]
@@ -148,7 +156,7 @@ def objective(content: Content) -> Figure:
             ax.plot(x, y, color=GUIDE, linewidth=0.5, alpha=0.4)
         ax.plot(x, smooth, color=GUIDE, linewidth=1.4, marker="o" if len(x) < 30 else "", markersize=2.5)
         _ink.ticks(ax, 5, 5)
-        _ink.axis_labels(ax, "step")
+        _ink.axis_labels(ax, "gradient evaluations")
     _ink.title(axes[0], f"{clean(history.label)}, nats")
     if zoomed:
         _ink.title(axes[1], "the last half")
@@ -195,18 +203,23 @@ def forest(content: Content, most: int = 400) -> Figure | None:
 def _marginal(ax: Axes, scalar: Scalar, found: Weights | None, covers: str) -> None:
     w = matching(found, scalar.draws)
     low, high = _range(scalar.draws, found, 0.005)
+    if scalar.guide is not None:
+        ends = _range(scalar.guide, None, 0.005)
+        low, high = min(low, ends[0]), max(high, ends[1])
     bins = int(np.clip(1.6 * len(scalar.draws) ** (1 / 3), 15, 45))
     edges = np.linspace(low, high, bins + 1)
-    guide = np.histogram(scalar.draws, edges)[0] / len(scalar.draws)
+    filled = scalar.draws if scalar.guide is None else scalar.guide
+    guide = np.histogram(filled, edges)[0] / len(filled)
     ax.stairs(guide, edges, fill=True, color=GUIDE, alpha=0.35, linewidth=0)
     top = guide.max()
-    if w is not None:
-        height = np.histogram(scalar.draws, edges, weights=w)[0]
+    if w is not None or scalar.guide is not None:
+        shares = np.full(len(scalar.draws), 1.0 / len(scalar.draws)) if w is None else w
+        height = np.histogram(scalar.draws, edges, weights=shares)[0]
         ax.stairs(height, edges, color=WEIGHTED, linewidth=1.0, baseline=None)
         top = max(top, min(height.max(), 2.5 * top))  # one heavy draw must not flatten the guide
     of_table = w if covers == "reweighted" else None
     five, half, ninety_five = figures(scalar.draws[:, None], of_table)[0, 2:]
-    colour = GUIDE if of_table is None else WEIGHTED
+    colour = GUIDE if of_table is None and scalar.guide is None else WEIGHTED
     ax.plot([five, ninety_five], [-0.09 * top] * 2, color=colour, linewidth=1.4, solid_capstyle="butt")
     ax.plot([half], [-0.09 * top], "o", color=colour, markersize=3)
     ax.set_ylim(-0.2 * top, 1.05 * top)

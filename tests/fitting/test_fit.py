@@ -97,6 +97,7 @@ def test_corrected_draws_are_shown_beside_the_guides(schools_fit, tmp_path):
     np.testing.assert_allclose(reweighted, 3.597705, atol=4 * 3.2 / np.sqrt(4000))
     assert "moved to the posterior" in schools_fit.report(tmp_path / "page.html").read_text(encoding="utf-8")
     loaded = taut.load(schools_fit.save(tmp_path / "fit.taut"))
+    assert loaded.guide_log_weights is not None
     assert np.array_equal(loaded.guide_log_weights, schools_fit.guide_log_weights)
     assert np.array_equal(loaded.guide_draws["tau"], tau)
 

@@ -288,3 +288,16 @@ def test_particles_replace_a_q_that_is_not_good_enough():
     assert abs(log_tau.mean() - psi(0.5)) / sd < 4 / np.sqrt(1024)
     assert abs(np.log(log_tau.std() / sd)) < 4 * np.sqrt(6 / 4 / 1024)
     assert abs(fit.log_evidence) < 0.1
+
+
+def test_an_improper_scale_is_a_verdict_and_no_crash():
+    """A flat prior on log tau leaves infinite mass at tau = 0: particles and Gaussians run away along it."""
+
+    def model(y):
+        log_tau = taut.sample("log_tau", dist.ImproperUniform(dist.constraints.real, (), ()))
+        mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+        with taut.plate("rows", len(y)):
+            z = taut.sample("z", dist.Normal(0.0, 1.0))
+            taut.sample("y", dist.Normal(mu + jnp.exp(log_tau) * z, 1.0), obs=y)
+
+    assert taut.fit(model, dict(y=[0.3, -0.5, 0.9, 0.2])).verdict.level == "not trusted"

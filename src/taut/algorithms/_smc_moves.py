@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from taut.algorithms._starts import lower_factor
+
 MOST_LEAPFROGS = 40
 _FROZEN = 50.0  # nats of energy error at which a trajectory is given up
 _TARGET = 0.8  # acceptance aimed at
@@ -84,7 +86,8 @@ def adapted(factors: np.ndarray, groups: np.ndarray, z: np.ndarray) -> Frames:
         weight = d / (len(mine) + d)
         spread = (1 - weight) * (x.T @ x) / len(mine) + weight * np.eye(d)
         usable = np.isfinite(spread).all()
-        found.append(factor @ np.linalg.cholesky(spread) if usable else factor)
+        # Particles that run away along an improper direction spread beyond what a plain factorisation can hold.
+        found.append(factor @ lower_factor(spread) if usable else factor)
     return Frames(np.stack(found), groups)
 
 

@@ -13,14 +13,12 @@ import numpy as np
 
 from taut._precision import Precision, scope
 from taut.problem._coordinates import CENTREDNESS
-from taut.problem._cost import elements
 from taut.problem._program import Program
 
-# Calls are padded to one of these numbers of rows, so that a program compiles at most twice. Larger calls would not
-# run faster per row on a CPU: the working set leaves the cache. Where a full block costs less than a compilation of
-# the small one would save, the large one serves all calls.
-BLOCKS = (32, 256)
-SMALL_PROGRAM = 2_000  # elements per row; measured: below it a padded call of 256 rows takes under a millisecond
+# Every call is cut into blocks of this many rows, the last one padded, so that a program compiles once for densities
+# and once for values. Measured on a CPU: larger blocks leave the cache, smaller ones pay for more calls, and a second
+# size for the few rows of a start costs more to compile than it saves.
+BLOCK = 128
 
 _compilations = threading.local()
 
@@ -119,7 +117,6 @@ class Kernel:
         self.dim = program.dim + program.num_params
         self.gradients = 0
         self.compilations = 0
-        self._blocks = BLOCKS[1:] if elements(program.closed.jaxpr) < SMALL_PROGRAM else BLOCKS
         with scope(precision):
             self._inputs = [jax.device_put(_canonical(leaf)) for leaf in leaves]
             self._inputs.append(jax.device_put(np.zeros(2, np.uint32)))
@@ -143,7 +140,7 @@ class Kernel:
         # All blocks are dispatched before the first is waited for, so that they may run side by side.
         pending = [
             (start, stop, self._call(_densities, (self.program,), block, centredness))
-            for start, stop, block in _blocks(points, self._blocks)
+            for start, stop, block in _blocks(points)
         ]
         for start, stop, (value, gradient) in pending:
             values[start:stop] = np.asarray(value)[: stop - start]
@@ -169,7 +166,7 @@ class Kernel:
                 {name: np.asarray(v)[: stop - start] for name, v in group.items()}
                 for group in self._call(_outputs, (self.program, groups), block, centredness)
             ]
-            for start, stop, block in _blocks(points, BLOCKS[1:])
+            for start, stop, block in _blocks(points)
         ]
         return tuple(
             {name: np.concatenate([part[g][name] for part in parts]) for name in parts[0][g]}
@@ -196,7 +193,7 @@ class Kernel:
         densities, parts = np.empty(rows), []
         names = list(values)
         index = np.arange(rows, dtype=float)[:, None]
-        for begin, stop, block in _blocks(index, BLOCKS[1:]):
+        for begin, stop, block in _blocks(index):
             take = block[:, 0].astype(int)
             part = {name: np.asarray(values[name])[take] for name in names}
             density, derived = self._call(_at_values, (self.program,), part, learned)
@@ -224,15 +221,12 @@ def _canonical(leaf: Any) -> Any:
     return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
 
 
-def _blocks(points: np.ndarray, sizes: tuple[int, ...]) -> list[tuple[int, int, np.ndarray]]:
-    rows, blocks, start = len(points), [], 0
-    while start < rows:
-        left = rows - start
-        size = next((s for s in sizes if s >= left), sizes[-1])
-        stop = min(rows, start + size)
-        block = points[start:stop]
-        if stop - start < size:
-            block = np.concatenate([block, np.repeat(block[:1], size - (stop - start), axis=0)])
+def _blocks(points: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
+    blocks = []
+    for start in range(0, len(points), BLOCK):
+        block = points[start : start + BLOCK]
+        stop = start + len(block)
+        if len(block) < BLOCK:
+            block = np.concatenate([block, np.repeat(block[:1], BLOCK - len(block), axis=0)])
         blocks.append((start, stop, block))
-        start = stop
     return blocks

@@ -168,3 +168,17 @@ def test_point_estimated_coordinates_have_no_spread_and_the_rest_is_conditional(
     exact = np.sqrt(np.diagonal(np.linalg.inv(precision[:4, :4])))
     sds = np.sqrt(np.einsum("nij,nij->ni", found.end_factors, found.end_factors))
     assert np.median(np.abs(np.log(sds / exact))) < 0.3  # BFGS curvature, not exact
+
+
+def test_a_factor_is_found_where_rounding_left_no_covariance():
+    """Climbs into an unbounded density end with matrices that are not positive, or not finite, and must be scored."""
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(4, 4))
+    fine = root @ root.T
+    np.testing.assert_allclose(lower_factor(fine) @ lower_factor(fine).T, fine, rtol=1e-12)
+    broken = fine.copy()
+    broken[0, 0] = -0.1
+    for cov in (broken, -fine, np.full((4, 4), np.inf), np.zeros((4, 4))):
+        factor = lower_factor(cov)
+        assert np.all(np.isfinite(factor))
+        assert np.all(np.diagonal(factor) >= 0)

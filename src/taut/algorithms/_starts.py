@@ -110,12 +110,18 @@ class _Limited:
 
 def lower_factor(cov: np.ndarray) -> np.ndarray:
     """Lower Cholesky factor of a covariance; eigenvalues that rounding made negative are lifted."""
+    largest = np.abs(cov).max()
+    if not (np.isfinite(largest) and largest > 0):
+        return np.eye(len(cov))  # a climb that ran away: its score says so
     cov = 0.5 * (cov + cov.T)
     try:
         return np.linalg.cholesky(cov)
     except np.linalg.LinAlgError:
-        scale = np.sqrt(np.maximum(np.diagonal(cov), np.finfo(float).tiny))
-        value, vector = np.linalg.eigh(cov / np.outer(scale, scale))
+        diagonal = np.diagonal(cov)
+        scale = np.sqrt(np.where(diagonal > 0, diagonal, 1e-12 * largest))
+        with np.errstate(over="ignore"):
+            correlation = np.clip(cov / np.outer(scale, scale), -1.0, 1.0)
+        value, vector = np.linalg.eigh(correlation)
         root = (scale[:, None] * vector) * np.sqrt(np.maximum(value, 1e-12))
         return triangular(root)
 

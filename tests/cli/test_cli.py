@@ -130,7 +130,6 @@ def test_the_model_file_runs_apart(say, faked, script, monkeypatch):
 # -- the whole way ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(taut, "fit"), reason="no fit yet")
 def test_eight_schools_from_files_to_a_saved_fit(say, tmp_path):
     model = tmp_path / "eight_schools.py"
     model.write_text(SCHOOLS.read_text())
@@ -166,7 +165,6 @@ def mu_by_quadrature():
     return mean, np.sqrt(weight @ (1 / precision + (centre - mean) ** 2))
 
 
-@pytest.mark.skipif(not hasattr(taut, "fit"), reason="no fit yet")
 @pytest.mark.parametrize(
     ("table", "words"),
     [
@@ -182,8 +180,6 @@ def test_wrong_columns(say, tmp_path, table, words):
 
 
 def test_files_that_are_no_fit(say, tmp_path):
-    if not hasattr(taut, "load"):
-        pytest.skip("no load yet")
     for path, words in {tmp_path / "none.taut": "no such file", DATA: "JSON"}.items():
         line = one_line(say("show", path))
         assert str(path) in line and words in line

@@ -21,7 +21,7 @@ from taut.diagnostics import USABLE, Verdict
 from taut.fitting._marginal import Marginal
 from taut.fitting._store import read_fit, write_fit
 from taut.interop import to_arviz
-from taut.problem import Problem
+from taut.problem import NewRows, Problem
 from taut.problem import predictive as run_forward
 
 
@@ -192,7 +192,7 @@ class Fit:
         n: int | None = None,
         key: int | jax.Array = 0,
         *,
-        new_rows: str = "error",
+        new_rows: NewRows = "error",
         model: Any = None,
     ) -> dict[str, np.ndarray]:
         """Posterior predictive draws.
@@ -210,7 +210,7 @@ class Fit:
         """
         draws = self.draws(n, key)
         if self.problem is not None:
-            return self.problem.predict(draws, data, key=key, new_rows=new_rows)  # type: ignore[arg-type]
+            return self.problem.predict(draws, data, key=key, new_rows=new_rows)
         if model is None or data is None:
             raise TautError(
                 "no-model",
@@ -220,7 +220,7 @@ class Fit:
             )
         known = {n: v for n, v in draws.items() if self.kinds[n] != "deterministic"}
         size = len(next(iter(known.values())))
-        return run_forward(model, data, known, size=size, key=key, new_rows=new_rows)  # type: ignore[arg-type]
+        return run_forward(model, data, known, size=size, key=key, new_rows=new_rows)
 
     # -- figures --------------------------------------------------------------------------------------------------
 

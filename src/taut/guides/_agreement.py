@@ -183,7 +183,7 @@ def _inside(model: Model, name: str, site: Site) -> bool | None:
     family = type(site.fn).__name__
     if not dist.is_continuous(site.fn):
         raise outside(model, name, site.source, f"{family}, whose values are discrete")
-    point = isinstance(_innermost(site.fn), dist.Delta)  # type: ignore[attr-defined]
+    point = isinstance(_innermost(site.fn), dist.Delta)
     verdict = None if point or name not in model.supports else within(site.fn.support, model.supports[name])
     if verdict is False:
         raise outside(model, name, site.source, f"{family} on {dist.describe(site.fn.support)}")
@@ -191,7 +191,7 @@ def _inside(model: Model, name: str, site: Site) -> bool | None:
 
 
 def _innermost(fn: Any) -> Any:
-    while isinstance(fn, dist.Independent | dist.ExpandedDistribution):  # type: ignore[attr-defined]
+    while isinstance(fn, dist.Independent | dist.ExpandedDistribution):
         fn = fn.base_dist
     return fn
 

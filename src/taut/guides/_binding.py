@@ -275,7 +275,7 @@ def _taken(fn: Callable[..., Any], known: Mapping[str, Any]) -> list[str]:
 def _constrained(site: Site) -> list[tuple[Site, str, Any, Any]]:
     """The arguments of a site's distribution that not every number may be."""
     fn = site.fn
-    while isinstance(fn, dist.Independent | dist.ExpandedDistribution):  # type: ignore[attr-defined]
+    while isinstance(fn, dist.Independent | dist.ExpandedDistribution):
         fn = fn.base_dist
     bare = replace(site, fn=fn, value=None)
     limits = {

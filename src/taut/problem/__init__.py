@@ -5,7 +5,7 @@ from taut.problem._cost import elements
 from taut.problem._data import split
 from taut.problem._digest import digest
 from taut.problem._kernel import Kernel, compilations, count_compilation, log_joint
-from taut.problem._predictive import predictive
+from taut.problem._predictive import NewRows, predictive
 from taut.problem._problem import Problem
 from taut.problem._program import Program, trace_program
 from taut.problem._user_code import user_errors
@@ -13,6 +13,7 @@ from taut.problem._user_code import user_errors
 __all__ = [
     "Kernel",
     "Latent",
+    "NewRows",
     "Param",
     "Problem",
     "Program",

@@ -146,7 +146,7 @@ class Coordinates(Handler):
         form = dist.location_scale(fn) if plain else None
         movable = form is not None and isinstance(form.scale, Tracer)
         base = dist.unwrapped(fn)
-        sphere = type(base) is dist.ProjectedNormal  # type: ignore[attr-defined]
+        sphere = type(base) is dist.ProjectedNormal
         transform, support = (None, "sphere") if sphere else dist.unconstrainer_of(fn)
         if transform is None and not sphere:
             raise TautError(
@@ -163,7 +163,7 @@ class Coordinates(Handler):
         if sphere:
             # The projected normal is the direction of a normal vector: the vector is the coordinate.
             value = u / jnp.linalg.norm(u, axis=-1, keepdims=True)
-            density = jnp.sum(dist.Normal(base.concentration, 1.0).log_prob(u))  # type: ignore[attr-defined]
+            density = jnp.sum(dist.Normal(base.concentration, 1.0).log_prob(u))
         elif form is not None and movable:
             centredness = hole(site.name + CENTREDNESS, shape, real_dtype())
             value = form.value(u, centredness)
@@ -244,7 +244,7 @@ def _moved_density(site: Site, transform: Any, u: Any) -> Any:
     if site.mask is None:
         return terms
     # Masked rows take no part: a standard normal coordinate keeps the posterior proper and the evidence what it is.
-    rest = dist.Normal(0.0, 1.0).log_prob(u)  # type: ignore[attr-defined]
+    rest = dist.Normal(0.0, 1.0).log_prob(u)
     return jnp.where(site.mask, terms, rest.sum(tuple(range(batch, rest.ndim))) * rows)
 
 

@@ -13,7 +13,7 @@ RUN := cd "$(ROOT)" && .venv/bin/python
 # Another project's modules must not shadow ours.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help demo test lint format bench bench-cold bench-posteriordb bench-synthetic lock clean setup
+.PHONY: help demo test lint format bench bench-cold bench-loop bench-posteriordb bench-synthetic lock clean setup
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -31,10 +31,13 @@ lint: setup ## ruff and pyright over the whole tree
 format: setup ## let ruff mend what it can
 	@$(RUN) -m ruff check --fix . && .venv/bin/python -m ruff format .
 
-bench: bench-cold bench-posteriordb bench-synthetic ## the benchmarks below
+bench: bench-cold bench-loop bench-posteriordb bench-synthetic ## the benchmarks below
 
 bench-cold: setup ## eight schools from process start to verdict, beside NumPyro
 	@$(RUN) -m benchmarks.cold $(ARGS)
+
+bench-loop: setup ## what looking at the compiled loop of SVI costs
+	@$(RUN) -m benchmarks.loop $(ARGS)
 
 bench-posteriordb: setup ## real posteriors against their reference draws
 	@$(RUN) -m benchmarks.posteriordb.run $(ARGS)

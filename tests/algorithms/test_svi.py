@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -234,32 +232,3 @@ def test_the_test_for_convergence_is_aware_of_noise():
     stages, _ = judge_stage(stages, 0.5 + 2.0 * rng.standard_normal(400), 0.01)
     assert stages.status == RUNNING
     assert judge_stage(Stages(), -1.0 + 0.1 * rng.standard_normal(200), 0.01)[1] is False
-
-
-def test_chunks_cost_little():
-    # One call of the compiled loop against ten, on a fit that takes long enough to time: the medians of three.
-    rng = np.random.default_rng(0)
-    x, theta = rng.standard_normal((1000, 20)), rng.standard_normal(20)
-    y = (rng.uniform(size=1000) < 1 / (1 + np.exp(-x @ theta))).astype(int)
-
-    def model(x: Any, y: Any) -> None:
-        w = taut.sample("w", dist.Normal(0.0, 1.0).expand([20]).to_event(1))
-        with taut.plate("rows", 1000):
-            taut.sample("y", dist.Bernoulli(logits=x @ w), obs=y)
-
-    problem, guide = Problem(model, {"x": x, "y": y}), guides.MeanField()
-
-    def seconds(chunk: int) -> float:
-        svi = SVI(steps=400, chunk=chunk)
-        times = []
-        for _ in range(4):
-            state = svi.init(problem, guide, 0)
-            began = time.process_time()
-            while state.step < 400:
-                state, _ = svi.step(problem, guide, state)
-            jax.block_until_ready(state.learned)
-            times.append(time.process_time() - began)
-        return float(np.median(times[1:]))
-
-    # The aim is 2 %; a busy machine's clock allows no sharper test than this.
-    assert seconds(100) < 1.25 * seconds(400)

@@ -1,7 +1,7 @@
 """``python -m benchmarks.loop [--runs N]``: what stopping the compiled loop of SVI to look at it costs.
 
-The same 10,000 steps of a logistic regression, in chunks of 100 steps and in one chunk, in turn. The exit status is 1 if
-the median ratio is above 1.02.
+The same 10,000 steps of a logistic regression, in chunks of 100 steps and in one chunk, in turn. The exit
+status is 1 if the median ratio is above 1.02.
 """
 
 from __future__ import annotations
@@ -61,9 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         seconds(target, chunk)
     pairs = [tuple(seconds(target, chunk) for chunk in chunks) for _ in range(options.runs)]
     ratios = [often / once for often, once in pairs]
-    print(
-        f"{STEPS} steps: in chunks of 100 {median(p[0] for p in pairs):.3f} s, in one {median(p[1] for p in pairs):.3f} s"
-    )
+    often, once = (median(column) for column in zip(*pairs, strict=True))
+    print(f"{STEPS} steps: in chunks of 100 {often:.3f} s, in one {once:.3f} s")
     print(f"ratio {median(ratios):.3f} (pairs {min(ratios):.3f} to {max(ratios):.3f}), wanted at most {LIMIT}")
     return int(median(ratios) > LIMIT)
 

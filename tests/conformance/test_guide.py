@@ -39,6 +39,7 @@ def by_hand(y: Any) -> None:
 MEMBERS: dict[str, Callable[[], guides.Guide | Callable[..., Any]]] = {
     "MeanField": guides.MeanField,
     "FullRank": guides.FullRank,
+    "LowRank": lambda: guides.LowRank(2),
     "GaussianMixture": lambda: guides.GaussianMixture(2),
     "Program": lambda: by_hand,
 }

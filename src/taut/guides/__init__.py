@@ -2,7 +2,8 @@
 
 from taut.guides._gaussian import Delta, FullRank, MeanField
 from taut.guides._guide import Flat, Guide, Point
+from taut.guides._low_rank import LowRank
 from taut.guides._mixture import GaussianMixture
 from taut.guides._program import Program, bind
 
-__all__ = ["Delta", "Flat", "FullRank", "GaussianMixture", "Guide", "MeanField", "Point", "Program", "bind"]
+__all__ = ["Delta", "Flat", "FullRank", "GaussianMixture", "Guide", "LowRank", "MeanField", "Point", "Program", "bind"]

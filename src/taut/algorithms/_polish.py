@@ -13,6 +13,8 @@ _GROWTH = 1e-6  # smallest curvature, in the local frame, that a step and a fram
 _FLAT = 1e-5  # below this curvature, after growing the frame, a direction is called flat
 _LOOKS = 4  # at directions that seem flat, each with a frame a thousand times longer
 _ROUNDING = 1e3 * np.finfo(float).eps
+_REACHES = np.geomspace(1e-6, 1e8, 57)  # in units of the first frame: how far a fall of the density is looked for
+_FALL = 10.0  # nats on both sides that show a direction to be restrained, curved or not
 
 
 class Polished(NamedTuple):
@@ -76,6 +78,28 @@ def _rounding(h: np.ndarray, frame: np.ndarray, vectors: np.ndarray) -> np.ndarr
     return _ROUNDING * (np.abs(precision) @ (frame @ vectors) ** 2)
 
 
+def _restrained(
+    evaluate: Evaluate, x: np.ndarray, value: float, directions: np.ndarray, unit: float
+) -> tuple[np.ndarray, int]:
+    """How long each direction ``(D, n)`` is if the density falls along it both ways, 0 if it does not; gradients used.
+
+    A tail may fall without any curvature: that of a Laplace distribution does. The length is where half a nat is lost,
+    as at one sd of a normal, geometric mean of both sides.
+    """
+    d, n = directions.shape
+    reach = np.concatenate([-_REACHES, _REACHES]) * unit
+    rows = np.repeat(x[None], n * len(reach), axis=0)
+    rows[:, :d] += (directions.T[:, None] * reach[:, None]).reshape(-1, d)
+    with np.errstate(over="ignore", invalid="ignore"):
+        log_p, _ = evaluate(rows)
+    found = np.where(np.isfinite(log_p), log_p, -np.inf).reshape(n, 2, -1)
+    lost = np.maximum(found.max((1, 2), keepdims=True), value) - found
+    # -inf is a bound of the support, or an overflow far out where the last finite values already tell.
+    falls = (lost.max(2) > _FALL).all(1) & (lost[:, :, -1] > _FALL).all(1)
+    first = np.abs(reach[len(_REACHES) :])[np.argmax(lost > 0.5, axis=2)]
+    return np.where(falls, np.sqrt(first.prod(1)), 0.0), len(rows)
+
+
 def polish(
     evaluate: Evaluate,
     start: np.ndarray,
@@ -97,7 +121,9 @@ def polish(
     lengths ``t`` are tried in one call, and the best is taken. It ends when the decrement :math:`\delta` is under the
     tolerance, after one more Newton step. A quasi-Newton climb may stop far from the mode along soft
     directions, where its inverse Hessian is still small; the frame here grows by up to a thousand per step there.
-    A direction whose curvature stays zero however long the frame grows is flat: the posterior is improper.
+    A direction whose curvature stays zero however long the frame grows is looked along: where the density falls by ten
+    nats both ways it is only straight, as the logarithm of a Laplace density is; otherwise it is flat, and the
+    posterior improper.
 
     Args:
         evaluate: rows ``(n, dim)`` to ``(log_p, gradients)``.
@@ -121,6 +147,7 @@ def polish(
     x = np.array(start, dtype=float)
     frame = np.array(factor, dtype=float)
     d = len(frame)
+    unit = float(np.median(np.linalg.norm(frame, axis=1)))
     if not abs(np.linalg.slogdet(frame)[0]) > 0:
         frame = np.eye(d)  # a climb into an unbounded density leaves a singular guess
     log_p, grad = evaluate(x[None])
@@ -172,8 +199,15 @@ def polish(
         gradients += 1
         if log_p[0] >= value:
             x, value = row, float(log_p[0])
-    chol = triangular(frame)
     along = None
+    if flat.any() and np.isfinite(unit) and unit > 0 and np.isfinite(value):
+        length = np.linalg.norm(frame[:, flat], axis=0)
+        restrained, used = _restrained(evaluate, x, value, frame[:, flat] / length, unit)
+        gradients += used
+        frame[:, flat] *= np.where(restrained > 0, restrained / length, 1.0)
+        eigenvalue[flat] = np.where(restrained > 0, 1.0, eigenvalue[flat])
+        flat[flat] = restrained == 0
+    chol = triangular(frame)
     if flat.any():
         along = frame[:, int(np.argmin(np.abs(eigenvalue)))]
         along = along / np.linalg.norm(along)

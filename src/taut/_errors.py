@@ -12,10 +12,12 @@ CODES: dict[str, str] = {
     "plate-reuse": "One plate is opened with two sizes or dimensions.",
     "plate-shape": "A site's batch shape does not fit the plates it stands in.",
     "unowned-dimension": "A batch dimension belongs to no plate.",
+    "unused-param": "A parameter never reaches the objective.",
+    "argument-range": "An argument of a distribution may leave its range.",
     "discrete-latent": "A discrete latent cannot be moved by gradients.",
     "no-transform": "A support has no map from the real line.",
     "improper-sample": "An improper distribution cannot be sampled.",
-    "control-flow": "Python branches on a value that exists only during compilation.",
+    "control-flow": "Python or NumPy is given a value that exists only during the fit.",
     "site-inside": "A statement of the model stands inside of a JAX transformation.",
     "param-init": "A parameter's initial value violates its constraint.",
     "bad-argument": "An argument of a primitive or a handler is not what it takes.",
@@ -27,6 +29,10 @@ CODES: dict[str, str] = {
     "data-nonfinite": "Data hold NaN or infinite numbers.",
     "data-shape": "An observed value and its distribution have different shapes.",
     "data-support": "An observed value lies outside the support of its distribution.",
+    "data-iterator": "An iterator gives its values once; a compiled program would see the first ones for ever.",
+    "soft-targets": "A distribution of zeros and ones is given values in between.",
+    "unused-argument": "An argument has no effect on the likelihood.",
+    "batch-total": "The data changed between steps, and no plate says how many rows there are in all.",
     "impossible-start": "No starting point has a finite density.",
     # guides, objectives, algorithms
     "guide-observed": "The guide samples an observed site.",
@@ -35,6 +41,12 @@ CODES: dict[str, str] = {
     "guide-shape": "Guide and model disagree on a site's shape.",
     "guide-support": "The guide may propose values outside the model's support.",
     "guide-deterministic": "A latent of the model is deterministic in the guide.",
+    "guide-fixed": "A latent's distribution in the guide depends on no parameter.",
+    "guide-factor": "A factor stands in the guide.",
+    "guide-auxiliary": "An auxiliary draw of the guide is not accounted for.",
+    "guide-map": "A map in the guide cannot be inverted.",
+    "delta-map": "The density of a map in the guide is not accounted for.",
+    "kl-weights": "The weights of a KL term do not sum to one.",
     "bad-combination": "These two objects cannot be used together.",
     "flat-direction": "The posterior does not fall off in some direction.",
     "no-maximum": "The fit is no maximum of its objective.",
@@ -52,7 +64,29 @@ CODES: dict[str, str] = {
 }
 
 
-class TautError(Exception):
+class _Coded(Exception):
+    """What errors and warnings share: a code, and a sentence made of parts that programs can read."""
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        found: str,
+        expected: str,
+        remedy: str,
+        site: str | None = None,
+        source: str | None = None,
+    ):
+        self.code = code
+        self.site = site
+        self.source = source
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        super().__init__(_sentence(self))
+
+
+class TautError(_Coded):
     """A refusal with a stable code and a remedy.
 
     Args:
@@ -74,30 +108,12 @@ class TautError(Exception):
           remedy:   mu = taut.sample("mu", dist.Normal(0, 1))
     """
 
-    def __init__(
-        self,
-        code: str,
-        *,
-        found: str,
-        expected: str,
-        remedy: str,
-        site: str | None = None,
-        source: str | None = None,
-    ):
-        self.code = code
-        self.site = site
-        self.source = source
-        self.found = found
-        self.expected = expected
-        self.remedy = remedy
-        super().__init__(_sentence(self))
+
+class TautWarning(_Coded, UserWarning):
+    """What is allowed and most likely a mistake; its parts are those of `TautError`."""
 
 
-class TautWarning(UserWarning):
-    """A coded warning; the text has the form of `TautError`."""
-
-
-def _sentence(error: TautError) -> str:
+def _sentence(error: _Coded) -> str:
     where = f" site {error.site!r}" if error.site is not None else ""
     where += f" ({error.source})" if error.source is not None else ""
     title = CODES[error.code]

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-RUNNING, CONVERGED, PLATEAUED, BUDGET, NONFINITE = range(5)
-STATUS = (None, "converged", "plateaued", "budget", "nonfinite")
+RUNNING, CONVERGED, PLATEAUED, BUDGET, NONFINITE, DIVERGED = range(6)
+STATUS = (None, "converged", "plateaued", "budget", "nonfinite", "diverged")
 
 # Steps of the first stage; each next one ends at twice the steps.
 FIRST_STAGE = 400
@@ -20,6 +20,9 @@ FIRST_STAGE = 400
 # Stages before a run may be called converged, and before noise may be called a plateau.
 FEWEST_STAGES = 3
 FEWEST_NOISY_STAGES = 5
+
+# Nats that two stages in a row must lose, each against the best average before, to count as running away.
+_LOST = 1.0
 
 
 class Stages(NamedTuple):
@@ -30,7 +33,7 @@ class Stages(NamedTuple):
         gain: objective of the last stage's average minus that of the best one before, in nats.
         gain_se: its standard error.
         quiet: stages in a row whose gain was lost in its noise.
-        status: `RUNNING`, `CONVERGED`, `PLATEAUED`, `BUDGET` or `NONFINITE`.
+        status: `RUNNING`, `CONVERGED`, `PLATEAUED`, `BUDGET`, `NONFINITE` or `DIVERGED`.
     """
 
     finished: int = 0
@@ -78,4 +81,6 @@ def judge_stage(stages: Stages, differences: np.ndarray, tolerance: float) -> tu
             status = CONVERGED
         elif quiet >= 2 and finished >= FEWEST_NOISY_STAGES:
             status = PLATEAUED
+        elif max(gain + 2 * se, stages.gain + 2 * stages.gain_se) < -_LOST:
+            status = DIVERGED
     return Stages(finished, gain, se, quiet, status), gain >= -2 * se

@@ -13,11 +13,12 @@ import numpy as np
 
 from taut import diagnostics, report
 from taut._precision import Precision
-from taut.algorithms import SVI, Algorithm, Auto, FixedDraws, Progress, Run, Solution, widened
+from taut.algorithms import SVI, Algorithm, Auto, FixedDraws, LowRankDraws, Progress, Run, Solution, widened
+from taut.fitting._remarks import has_no_mean, remarks
 from taut.fitting._result import Fit
 from taut.fitting._verify import Verified, verify_solution, worth_verifying
 from taut.fitting._weigh import Weighed, one_row, weigh_solution
-from taut.guides import Delta, FullRank, Guide, MeanField, Program
+from taut.guides import Delta, FullRank, Guide, LowRank, MeanField, Program
 from taut.problem import Problem
 
 DRAWS = 16_000
@@ -94,6 +95,7 @@ def fit(
     weighed = weigh_solution(problem, solution, draws, key)
     weighing = None if weighed.log_weights is None else diagnostics.weigh(weighed.log_weights)
     verified, notes = verify_solution(problem, solution, weighed, weighing, key) if probing else (None, ())
+    notes += remarks(problem, solution, weighed, weighing, None if verified is None else verified.values)
     verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=not verify)
     kinds, supports = _kinds(problem, weighed.values)
     values, log_weights = weighed.values, None if weighed.log_weights is None else weighed.log_weights.ravel()
@@ -103,6 +105,8 @@ def fit(
         guide_log_weights = log_weights
         values, log_weights = verified.values, None
     numbers = _numbers(weighing, verified, probes, gradients, kernel.compilations, began)
+    if weighing is not None and has_no_mean(weighed.log_weights.ravel(), weighing):
+        del numbers["ELBO"], numbers["KL"]
     history = solution.history or tuple(run.history)
     return Fit(
         title=getattr(model, "__name__", "model"),
@@ -136,6 +140,8 @@ def _choose(
     family: Guide = guide if isinstance(guide, Guide) else Program(guide)
     if algorithm is not None:
         return algorithm, family
+    if isinstance(family, LowRank):
+        return LowRankDraws(), family
     return (FixedDraws() if isinstance(family, FullRank | MeanField | Delta) else SVI()), family
 
 

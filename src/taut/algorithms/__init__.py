@@ -6,6 +6,7 @@ from taut.algorithms._batch_and_match import BatchAndMatch
 from taut.algorithms._deterministic import FixedDraws
 from taut.algorithms._laplace import Laplace
 from taut.algorithms._linear_response import Response, linear_response
+from taut.algorithms._low_rank import LowRankDraws
 from taut.algorithms._map import MAP
 from taut.algorithms._pathfinder import Pathfinder
 from taut.algorithms._probe import widened
@@ -20,6 +21,7 @@ __all__ = [
     "BatchAndMatch",
     "FixedDraws",
     "Laplace",
+    "LowRankDraws",
     "Pathfinder",
     "Progress",
     "Response",

@@ -66,7 +66,7 @@ class _Dense:
         return self.h[row]
 
 
-class _Limited:
+class Limited:
     """L-BFGS memory for every start; the matrix itself is formed only where a Gaussian is wanted."""
 
     def __init__(self, n: int, dim: int):
@@ -74,6 +74,7 @@ class _Limited:
         self.pairs: list[list[tuple[np.ndarray, np.ndarray, float]]] = [[] for _ in range(n)]
 
     def direction(self, rows: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """``-H g`` for each of these starts."""
         return -np.stack([self._apply(self.pairs[row], v) for row, v in zip(rows, g, strict=True)])
 
     @staticmethod
@@ -90,6 +91,7 @@ class _Limited:
         return q
 
     def update(self, rows: np.ndarray, s: np.ndarray, y: np.ndarray, sy: np.ndarray) -> None:
+        """Remember a step ``s`` and its change of gradient ``y`` for each of these starts."""
         for row, *pair in zip(rows, s, y, sy, strict=True):
             self.pairs[row].append((pair[0], pair[1], float(pair[2])))
             del self.pairs[row][:-_MEMORY]
@@ -132,7 +134,7 @@ def triangular(root: np.ndarray) -> np.ndarray:
     return (r * np.sign(np.diagonal(r))[:, None]).T
 
 
-def _first_points(
+def first_points(
     evaluate: Evaluate, dim: int, rng: np.random.Generator, starts: int, radius: float, given: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Starting points; those of zero density are drawn again, each time nearer to the origin or the given point."""
@@ -205,11 +207,11 @@ def explore(
         >>> bool(np.abs(found.ends).max() < 0.02)
         True
     """
-    x, log_p, grad, gradients = _first_points(evaluate, dim, rng, starts, radius, given)
+    x, log_p, grad, gradients = first_points(evaluate, dim, rng, starts, radius, given)
     n = len(x)
     alive = np.isfinite(log_p)
     f, g = -log_p, -grad
-    metric = _Dense(n, dim) if dim <= dense_limit else _Limited(n, dim)
+    metric = _Dense(n, dim) if dim <= dense_limit else Limited(n, dim)
     checkpoints = CHECKPOINTS if dim <= 400 else FEW_CHECKPOINTS
 
     d = -g

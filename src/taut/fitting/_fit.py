@@ -105,7 +105,7 @@ def fit(
         guide_log_weights = log_weights
         values, log_weights = verified.values, None
     numbers = _numbers(weighing, verified, probes, gradients, kernel.compilations, began)
-    if weighing is not None and has_no_mean(weighed.log_weights.ravel(), weighing):
+    if weighing is not None and weighed.log_weights is not None and has_no_mean(weighed.log_weights, weighing):
         del numbers["ELBO"], numbers["KL"]
     history = solution.history or tuple(run.history)
     return Fit(

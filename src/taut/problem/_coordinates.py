@@ -94,6 +94,7 @@ class Coordinates(Handler):
         self.held: dict[str, Any] = {}
         self.supports: dict[str, Any] = {}
         self.inside: dict[str, Any] = {}
+        self.probs: dict[str, Any] = {}
 
     def before(self, site: Site) -> Site:
         """Move a latent or a parameter to its coordinate."""
@@ -110,6 +111,9 @@ class Coordinates(Handler):
             self.constraints[site.name] = site.fn.support
             if dist.is_moving(site.fn.support):
                 self.held[site.name] = dist.contains(site.fn.support, site.value)
+            probs = vars(dist.unwrapped(site.fn)).get("probs")
+            if probs is not None:
+                self.probs[site.name] = jnp.asarray(probs)
         # A latent that the program itself gives a value (a `substitute` inside of it) keeps its density.
         if site.kind == "factor" or (site.kind == "sample" and site.name not in self.latents):
             self.densities[site.name] = self.plain[site.name] = jnp.sum(log_density(site))
@@ -134,6 +138,7 @@ class Coordinates(Handler):
             # Rows of subsampled plates, so that a guide can stand at the model's rows.
             "rows": {n: s.value for n, s in sites.items() if s.kind == "plate" and isinstance(s.value, Tracer)},
             "inside": self.inside,
+            "probs": self.probs,
         }
 
     def _latent(self, site: Site) -> Site:

@@ -15,6 +15,7 @@ from taut.problem._data import split
 from taut.problem._kernel import Kernel, log_joint
 from taut.problem._predictive import NewRows, predictive
 from taut.problem._preflight import check_data, check_structure
+from taut.problem._probabilities import check_probabilities
 from taut.problem._program import trace_program
 
 # What is read off draws, always together, so that it is compiled once.
@@ -75,6 +76,8 @@ class Problem:
         self.notes = check_structure(model, self.data, self.program)
         self._kernel = Kernel(self.program, leaves, self.precision)
         self.notes += check_data(arrays, constants, self.program, self._kernel)
+        if not subsample:
+            check_probabilities(self.program, self._kernel)
         self.dim = self.program.dim
         self.num_params = self.program.num_params
         self.layout = self.program.layout

@@ -7,7 +7,7 @@ from typing import Any
 
 from taut import algorithms, dist, gradients, guides, handlers, objectives
 from taut._errors import TautError, TautWarning
-from taut.core import deterministic, factor, param, plate, sample
+from taut.core import deterministic, factor, param, plate, sample, transformed
 from taut.fitting import Fit, fit, load
 from taut.problem import Problem
 
@@ -41,4 +41,5 @@ __all__ = [
     "param",
     "plate",
     "sample",
+    "transformed",
 ]

@@ -1,8 +1,9 @@
 """The language: site records, the stack they travel through, and the primitives."""
 
+from taut.core._allow import allowed
 from taut.core._density import log_density
 from taut.core._plate import plate
-from taut.core._primitives import deterministic, factor, param, sample
+from taut.core._primitives import deterministic, factor, param, sample, transformed
 from taut.core._site import PlateFrame, Site, user_line
 from taut.core._stack import Frame, Handler, empty_stack, frames
 
@@ -11,6 +12,7 @@ __all__ = [
     "Handler",
     "PlateFrame",
     "Site",
+    "allowed",
     "deterministic",
     "empty_stack",
     "factor",
@@ -19,5 +21,6 @@ __all__ = [
     "param",
     "plate",
     "sample",
+    "transformed",
     "user_line",
 ]

@@ -1,7 +1,8 @@
-"""The statements of a probabilistic program: sample, param, deterministic, factor."""
+"""The statements of a probabilistic program: sample, param, deterministic, transformed, factor."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,21 @@ from jax.core import Tracer
 
 from taut import dist
 from taut._errors import TautError
+from taut.core._allow import allowed
 from taut.core._site import Site, user_line
 from taut.core._stack import apply
 
 
-def sample(name: str, fn: Any, obs: Any = None, *, key: jax.Array | None = None, infer: dict | None = None) -> Any:
+def sample(
+    name: str,
+    fn: Any,
+    obs: Any = None,
+    *,
+    key: jax.Array | None = None,
+    infer: dict | None = None,
+    auxiliary: bool = False,
+    allow: str | Iterable[str] = (),
+) -> Any:
     r"""A random variable, $x \sim p(x \mid \text{what came before})$, or data with that distribution.
 
     Args:
@@ -24,6 +35,10 @@ def sample(name: str, fn: Any, obs: Any = None, *, key: jax.Array | None = None,
         obs: data of the distribution's shape; ``None`` makes the site latent.
         key: JAX key to draw it with; by default the innermost `taut.handlers.seed` gives one.
         infer: free notes for algorithms.
+        auxiliary: in a guide, a base draw that `transformed` latents are made of; the model has no such site. The same
+            as ``infer={"is_auxiliary": True}``.
+        allow: codes of checks that the site is exempt from: ``"unowned-dimension"``, ``"soft-targets"``, and in a guide
+            ``"guide-fixed"`` and ``"delta-map"``.
 
     Returns:
         The value that the handlers in scope give the site: an array of shape ``fn.batch_shape + fn.event_shape``, the
@@ -52,11 +67,20 @@ def sample(name: str, fn: Any, obs: Any = None, *, key: jax.Array | None = None,
         )
     value = _array(name, obs, source)
     fn, mask = dist.unmasked(fn)
-    site = Site("sample", name, fn, value, obs is not None, mask=mask, key=key, source=source, infer=dict(infer or {}))
+    notes = {**(infer or {}), "is_auxiliary": True} if auxiliary else dict(infer or {})
+    exempt = allowed(name, allow)
+    site = Site("sample", name, fn, value, obs is not None, mask=mask, key=key, source=source, infer=notes, allow=exempt)
     return apply(site, _draw).value
 
 
-def param(name: str, init: Any = None, *, constraint: Any = dist.constraints.real, event_dim: int | None = None) -> Any:
+def param(
+    name: str,
+    init: Any = None,
+    *,
+    constraint: Any = dist.constraints.real,
+    event_dim: int | None = None,
+    allow: str | Iterable[str] = (),
+) -> Any:
     r"""A parameter to be learned: $\phi = T(\tilde\phi)$ with $T$ from the real line to ``constraint``.
 
     Args:
@@ -64,6 +88,7 @@ def param(name: str, init: Any = None, *, constraint: Any = dist.constraints.rea
         init: initial value inside the constraint, or a function ``key -> value``.
         constraint: one of `taut.dist.constraints`; ``real`` by default.
         event_dim: accepted for Pyro's sake; batch and event dimensions of a parameter are not told apart.
+        allow: codes of checks that it is exempt from: ``"unused-param"``.
 
     Returns:
         The parameter's current value, of the shape of ``init``.
@@ -78,7 +103,7 @@ def param(name: str, init: Any = None, *, constraint: Any = dist.constraints.rea
     """
     del event_dim
     source = user_line()
-    site = Site("param", name, constraint, init=init, source=source)
+    site = Site("param", name, constraint, init=init, source=source, allow=allowed(name, allow))
     return apply(site, _initial).value
 
 
@@ -95,14 +120,50 @@ def deterministic(name: str, value: Any) -> Any:
     return apply(Site("deterministic", name, value=_array(name, value, None), source=user_line()), _same).value
 
 
-def factor(name: str, log_factor: Any) -> None:
+def transformed(name: str, value: Any, *, allow: str | Iterable[str] = ()) -> Any:
+    r"""In a guide, declare that a latent is a smooth invertible function of the guide's auxiliary draws.
+
+    All transformed latents $x$ of a guide are one function $f$ of all of its auxiliary draws $u$, and
+
+    $$\log q(x) = \log q(u) - \log |\det f'(u)|,$$
+
+    with the determinant from automatic differentiation. Latents and draws must be equally many numbers, and $f$ may use
+    the guide's other latents and its parameters. A map that is found not to be invertible is refused.
+
+    Args:
+        name: the latent's name in the model.
+        value: its value, of the latent's shape.
+        allow: codes of checks that the site is exempt from: ``"guide-fixed"``.
+
+    Returns:
+        ``value``, unchanged.
+
+    Example:
+        >>> def model(y):
+        ...     x = taut.sample("x", dist.Normal(0.0, 1.0))
+        ...     taut.sample("y", dist.Normal(x, 0.5), obs=y)
+        >>> def guide():
+        ...     u = taut.sample("u", dist.Normal(0.0, 1.0), auxiliary=True)
+        ...     taut.transformed("x", taut.param("shift", 0.0) + 2.0 * u)
+        >>> problem = taut.Problem(model, dict(y=10.0))
+        >>> _, log_q = taut.guides.Program(guide).draws(problem, {"shift": 0.0}, 3, np.random.default_rng(0))
+        >>> log_q.shape
+        (3,)
+    """
+    value = _array(name, value, None)
+    return apply(Site("transformed", name, value=value, source=user_line(), allow=allowed(name, allow)), _same).value
+
+
+def factor(name: str, log_factor: Any, *, allow: str | Iterable[str] = ()) -> None:
     r"""Add a term to the log joint: $\log p \mathrel{+}= $ ``log_factor``, summed over its elements.
 
     Args:
         name: its name; unique in the program.
         log_factor: scalar, or an array over the open plates; in nats.
+        allow: codes of checks that it is exempt from: ``"unowned-dimension"``.
     """
-    apply(Site("factor", name, value=_array(name, log_factor, None), observed=True, source=user_line()), _same)
+    value = _array(name, log_factor, None)
+    apply(Site("factor", name, value=value, observed=True, source=user_line(), allow=allowed(name, allow)), _same)
 
 
 def _array(name: str, value: Any, source: str | None) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["sample", "param", "deterministic", "factor", "plate"]
+Kind = Literal["sample", "param", "deterministic", "transformed", "factor", "plate"]
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 
@@ -43,6 +43,7 @@ class Site:
         stopped: handlers further out do not see the site.
         source: ``"file.py:line"`` of the user's statement.
         infer: free notes for algorithms, as in Pyro.
+        allow: codes of checks that this statement is exempt from.
     """
 
     kind: Kind
@@ -59,11 +60,17 @@ class Site:
     stopped: bool = False
     source: str = ""
     infer: dict[str, Any] = field(default_factory=dict)
+    allow: frozenset[str] = frozenset()
 
     @property
     def latent(self) -> bool:
         """Whether inference must find this site's value."""
         return self.kind == "sample" and not self.observed
+
+    @property
+    def auxiliary(self) -> bool:
+        """Whether a guide draws it for its own use: it is no latent of the model."""
+        return self.kind == "sample" and bool(self.infer.get("is_auxiliary"))
 
 
 def user_line() -> str:

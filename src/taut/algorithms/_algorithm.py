@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +37,7 @@ class Solution:
         modes: ``(distinct comparable modes, starts at the best, starts)``, where several starts were made.
         flat: names of the directions in which the posterior does not fall off, if any were met.
         notes: sentences for the result.
+        state: the last state, from which the run can go on.
     """
 
     guide: Guide
@@ -48,6 +49,7 @@ class Solution:
     modes: tuple[int, int, int] | None = None
     flat: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    state: Any = field(default=None, repr=False)
 
 
 class Algorithm(abc.ABC):
@@ -64,6 +66,10 @@ class Algorithm(abc.ABC):
     @abc.abstractmethod
     def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> Any:
         """The state before the first step."""
+
+    def resume(self, state: Any) -> Any:
+        """The state with which a run that ended goes on; the identity unless an ending must be undone."""
+        return state
 
     @abc.abstractmethod
     def step(self, problem: Problem, guide: Guide, state: Any) -> tuple[Any, Progress]:
@@ -89,9 +95,16 @@ class Run:
     on_step: Callable[[Progress], None] | None = None
     history: list[Progress] = field(default_factory=list)
 
-    def __call__(self, algorithm: Algorithm, problem: Problem, guide: Guide, key: int | jax.Array) -> Solution:
-        """Step until the algorithm stops itself or the user does (Ctrl-C), and return what was found."""
-        state = algorithm.init(problem, guide, key)
+    def __call__(
+        self, algorithm: Algorithm, problem: Problem, guide: Guide, key: int | jax.Array, state: Any = None
+    ) -> Solution:
+        """Step until the algorithm stops itself or the user does (Ctrl-C), and return what was found.
+
+        Args:
+            algorithm, problem, guide, key: what runs.
+            state: where to go on from; by default a new run is begun.
+        """
+        state = algorithm.init(problem, guide, key) if state is None else algorithm.resume(state)
         try:
             while (status := algorithm.terminate(problem, guide, state)) is None:
                 state, progress = algorithm.step(problem, guide, state)
@@ -100,4 +113,4 @@ class Run:
                     self.on_step(progress)
         except KeyboardInterrupt:
             status = "interrupted"
-        return algorithm.finish(problem, guide, state, status)
+        return replace(algorithm.finish(problem, guide, state, status), state=state)

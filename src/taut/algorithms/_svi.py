@@ -77,7 +77,8 @@ class SVI(Algorithm):
     For minibatches, guides written as programs, and models too large for the deterministic algorithm. Stages of
     doubling length are each averaged over their second half (Polyak and Ruppert) and compared in pairs; the run ends
     when a stage gains nothing (``converged``), when its gain is lost in its noise twice in a row (``plateaued``), when
-    a loss or a gradient is not finite (``nonfinite``), or when the steps are used up (``budget``).
+    a loss or a gradient is not finite (``nonfinite``), when two stages in a row lose (``diverged``), or when the steps
+    are used up (``budget``).
 
     Args:
         objective: what is maximised.
@@ -143,6 +144,12 @@ class SVI(Algorithm):
         with scope(problem.precision):
             words = jax.random.key_data(jax_key(key))
             return self._state(problem, words, _start(problem, guide, jax_key(key)))
+
+    def resume(self, state: State) -> State:
+        """See `Algorithm`: a run that used up its steps goes on where there are more of them."""
+        if state.stages.status == BUDGET and state.step < self.steps:
+            return state._replace(stages=state.stages._replace(status=RUNNING))
+        return state
 
     def step(self, problem: Problem, guide: Guide, state: State) -> tuple[State, Progress]:
         """One chunk: the state after it, and the objective's mean over it with its standard error.

@@ -14,8 +14,10 @@ import numpy as np
 from taut import diagnostics, report
 from taut._precision import Precision
 from taut.algorithms import SVI, Algorithm, Auto, FixedDraws, LowRankDraws, Progress, Run, Solution, widened
+from taut.fitting._loss import observations
 from taut.fitting._remarks import has_no_mean, remarks
 from taut.fitting._result import Fit
+from taut.fitting._resume import state_from, state_leaves
 from taut.fitting._verify import Verified, verify_solution, worth_verifying
 from taut.fitting._weigh import Weighed, one_row, weigh_solution
 from taut.guides import Delta, FullRank, Guide, LowRank, MeanField, Program
@@ -38,6 +40,7 @@ def fit(
     verify: bool = True,
     precision: Precision | None = None,
     progress: bool | None = None,
+    resume: Fit | None = None,
 ) -> Fit:
     r"""Fit a posterior and judge it.
 
@@ -60,6 +63,8 @@ def fit(
         verify: carry particles to the posterior; without it the verdict is ``"unverified"`` at best.
         precision: ``"float64"`` (default on a CPU) or ``"float32"``.
         progress: show a progress line; by default only in a terminal, for algorithms that take a while.
+        resume: a fit of the same model, guide and `SVI` that was interrupted or used up its steps; an interrupted run
+            goes on as if it had not been, bit for bit.
 
     Returns:
         A `Fit`.
@@ -83,7 +88,8 @@ def fit(
     working = _working(problem, model, data, algorithm)
     run = Run()
     with _progress(algorithm, progress) as run.on_step:
-        solution = run(algorithm, working, family, key)
+        state = None if resume is None else state_from(resume.state, algorithm, working, family, key)
+        solution = run(algorithm, working, family, key, state)
     gradients = working.kernel().gradients
     kernel = problem.kernel()
     # On data that are visited in batches particles would take hours.
@@ -123,6 +129,7 @@ def fit(
         facts=_facts(problem, algorithm, solution, key),
         guide_draws=guide_draws,
         guide_log_weights=guide_log_weights,
+        state=state_leaves(algorithm, solution),
         problem=problem,
         solution=solution,
     )
@@ -235,6 +242,7 @@ def _facts(problem: Problem, algorithm: Algorithm, solution: Solution, key: int 
         "key": str(key) if isinstance(key, int) else "a JAX key",
         "precision": problem.precision,
         "latents": str(problem.dim),
+        "observations": str(observations(problem)),
         "plates": ", ".join(f"{name} ({size})" for name, size in plates.items()) or "none",
         "versions": f"jax {jax.__version__}, numpy {np.__version__}",
     }

@@ -18,8 +18,10 @@ from taut._files import atomic_write
 from taut._keys import generator
 from taut.algorithms import Response, Solution, linear_response
 from taut.diagnostics import USABLE, Verdict
+from taut.fitting._loss import Loss, loss_of
 from taut.fitting._marginal import Marginal
 from taut.fitting._store import read_fit, write_fit
+from taut.fitting._unconstrained import Unconstrained, unconstrained
 from taut.interop import to_arviz
 from taut.problem import NewRows, Problem
 from taut.problem import predictive as run_forward
@@ -47,6 +49,7 @@ class Fit:
         history: ``float64[T, 3]``: gradients so far, objective, its standard error.
         facts: versions and choices, in words.
         guide_draws, guide_log_weights: q's own draws of the latents and their weights, where ``values`` are particles.
+        state: arrays from which a stochastic run can go on; see ``resume`` of `taut.fit`.
         problem: the problem, unless the fit was loaded.
         solution: what the algorithm found, unless the fit was loaded.
     """
@@ -65,6 +68,7 @@ class Fit:
     facts: dict[str, str]
     guide_draws: dict[str, np.ndarray] = field(default_factory=dict)
     guide_log_weights: np.ndarray | None = None
+    state: tuple[np.ndarray, ...] = field(default=(), repr=False)
     problem: Problem | None = field(default=None, repr=False)
     solution: Solution | None = field(default=None, repr=False)
 
@@ -131,17 +135,26 @@ class Fit:
             >>> fit.linear_response("mu").sd            # doctest: +SKIP
         """
         if self.problem is None or self.solution is None:
-            raise TautError(
-                "no-model",
-                found="a loaded fit, which holds draws and no density",
-                expected="a fit as taut.fit returned it",
-                remedy="taut.fit(model, data).linear_response(name)",
-            )
+            raise _loaded("fit.linear_response(name)")
         if name not in self.values:
             raise _unknown(name, self.values)
         found = linear_response(self.problem, self.solution, name, key)
         shape = self.values[name].shape[1:]
         return found._replace(sd=found.sd.reshape(shape), covariance=found.covariance.reshape(shape + shape))
+
+    @property
+    def unconstrained(self) -> Unconstrained:
+        """What the guide's parameters say, by site: on the real line, with the map's name and the value it leads to.
+
+        Raises:
+            TautError: ``no-model`` for a loaded fit.
+
+        Example:
+            >>> fit.unconstrained["sigma"].loc          # doctest: +SKIP
+        """
+        if self.problem is None or self.solution is None:
+            raise _loaded("fit.unconstrained")
+        return unconstrained(self.problem, self.solution)
 
     def draws(self, n: int | None = None, key: int | jax.Array = 0) -> dict[str, np.ndarray]:
         """Draws that the verdict covers, equally weighted.
@@ -259,6 +272,11 @@ class Fit:
         """Kernels compiled for this fit; 0 when an earlier fit had the same shapes."""
         return int(self._number("compilations"))
 
+    @property
+    def loss(self) -> Loss:
+        """The loss along the run, in nats per observation."""
+        return loss_of(self.history, int(self.facts.get("observations", "1")))
+
     # -- how it is shown ------------------------------------------------------------------------------------------
 
     def content(self) -> report.Content:
@@ -350,6 +368,15 @@ def load(path: str | os.PathLike[str]) -> Fit:
         TautError: ``file-missing``, ``file-format``, or ``schema`` with the versions concerned.
     """
     return Fit(**read_fit(path))
+
+
+def _loaded(call: str) -> TautError:
+    return TautError(
+        "no-model",
+        found="a loaded fit, which holds draws and no density",
+        expected="a fit as taut.fit returned it",
+        remedy=f"fit = taut.fit(model, data); {call}",
+    )
 
 
 def _unknown(name: str, known: Mapping[str, Any]) -> TautError:

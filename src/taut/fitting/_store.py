@@ -28,6 +28,7 @@ def write_fit(path: str | os.PathLike[str], parts: Mapping[str, Any]) -> Path:
     arrays = {f"value/{name}": v for name, v in parts["values"].items()}
     arrays |= {f"param/{name}": v for name, v in parts["params"].items()}
     arrays |= {f"guide/{name}": v for name, v in parts["guide_draws"].items()}
+    arrays |= {f"state/{index:04d}": v for index, v in enumerate(parts["state"])}
     arrays |= {name: parts[name] for name in ("history", *_WEIGHTS) if parts[name] is not None}
     header: dict[str, Any] = {name: parts[name] for name in _PLAIN}
     header["verdict"] = asdict(parts["verdict"])
@@ -48,6 +49,7 @@ def read_fit(path: str | os.PathLike[str]) -> dict[str, Any]:
         "verdict": Verdict(**verdict, checks=checks, notes=notes),
         "values": {name: arrays[f"value/{name}"] for name in header["sites"]},
         "params": {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")},
+        "state": tuple(arrays[k] for k in sorted(arrays) if k.startswith("state/")),
         "guide_draws": {k.removeprefix("guide/"): v for k, v in arrays.items() if k.startswith("guide/")},
         **{name: arrays.get(name) for name in _WEIGHTS},
         "numbers": {name: (v[0], v[1], v[2]) for name, v in header["numbers"].items()},

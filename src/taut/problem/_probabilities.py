@@ -82,7 +82,7 @@ def _warn(site: Any, found: str, remedy: str) -> None:
 
 
 def _made_by(node: _Node, own: set[int]) -> str | None:
-    """``"sigmoid"`` or ``"softmax"`` where a value is one; ``None`` for everything else, a latent's own map included."""
+    """``"sigmoid"`` or ``"softmax"`` where a value is one; ``None`` for all else, a latent's own map included."""
     while id(node) not in own:
         if node.primitive == "logistic":
             return "sigmoid"

@@ -1,6 +1,7 @@
 """How q is found."""
 
 from taut.algorithms._algorithm import Algorithm, Progress, Run, Solution
+from taut.algorithms._anneal import Annealed, anneal
 from taut.algorithms._auto import Auto
 from taut.algorithms._batch_and_match import BatchAndMatch
 from taut.algorithms._deterministic import FixedDraws
@@ -17,6 +18,7 @@ __all__ = [
     "MAP",
     "SVI",
     "Algorithm",
+    "Annealed",
     "Auto",
     "BatchAndMatch",
     "FixedDraws",
@@ -29,6 +31,7 @@ __all__ = [
     "SMCResult",
     "SMCSettings",
     "Solution",
+    "anneal",
     "linear_response",
     "smc",
     "smc_applicable",

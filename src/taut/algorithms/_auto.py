@@ -15,8 +15,9 @@ from taut.algorithms._centring import matched_gaussian, optimal_centring, recent
 from taut.algorithms._deterministic import DONE, FixedDraws, State, best_fit, comparable, evaluator
 from taut.algorithms._fixed_draws import positions
 from taut.algorithms._levels import Climb, climb
+from taut.algorithms._low_rank import LowRankDraws, LowRankState
 from taut.algorithms._modes import distinct
-from taut.guides import FullRank, GaussianMixture, Guide, MeanField
+from taut.guides import FullRank, GaussianMixture, Guide, LowRank, MeanField
 from taut.problem import Problem
 
 # A change of centredness below this is not worth another fit.
@@ -43,24 +44,32 @@ class Auto(Algorithm):
     Args:
         fixed_draws: settings of the deterministic algorithm.
         rounds: most rounds of centring.
-        full_rank_limit: above this number of latents the Gaussian is mean-field.
+        full_rank_limit: above this number of latents the Gaussian is low-rank, and `LowRankDraws` fits it.
+        rank: most directions of that Gaussian.
     """
 
     fixed_draws: FixedDraws = FixedDraws()
     rounds: int = 2
     full_rank_limit: int = 500
+    rank: int = 100
 
     def guide(self, problem: Problem) -> Guide:
         """The family that a problem gets."""
-        return FullRank(centredness=0.0) if problem.dim <= self.full_rank_limit else MeanField(centredness=0.0)
+        return FullRank(centredness=0.0) if problem.dim <= self.full_rank_limit else LowRank(self.rank, 0.0)
 
-    def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> AutoState:
+    def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> AutoState | LowRankState:
         """See `Algorithm`."""
+        if isinstance(guide, LowRank):
+            return LowRankDraws().init(problem, guide, key)
         rounds = self.rounds if problem.hierarchical.any() else 0
         return AutoState(self.fixed_draws.init(problem, guide, key), rounds)
 
-    def step(self, problem: Problem, guide: Guide, state: AutoState) -> tuple[AutoState, Progress]:
+    def step(
+        self, problem: Problem, guide: Guide, state: AutoState | LowRankState
+    ) -> tuple[AutoState | LowRankState, Progress]:
         """A phase of the deterministic algorithm, or one round of centring."""
+        if isinstance(state, LowRankState):
+            return LowRankDraws().step(problem, guide, state)
         if state.run.phase != DONE:
             run, progress = self.fixed_draws.step(problem, guide, state.run)
             return state._replace(run=run), progress
@@ -69,15 +78,19 @@ class Auto(Algorithm):
         progress = Progress("centring", run.gradients, fitted.fresh.elbo, fitted.fresh.elbo_se)
         return AutoState(run, state.rounds - 1 if moved else 0), progress
 
-    def terminate(self, problem: Problem, guide: Guide, state: AutoState) -> str | None:
+    def terminate(self, problem: Problem, guide: Guide, state: AutoState | LowRankState) -> str | None:
         """See `Algorithm`."""
+        if isinstance(state, LowRankState):
+            return LowRankDraws().terminate(problem, guide, state)
         status = self.fixed_draws.terminate(problem, guide, state.run)
         if status is None or (state.rounds > 0 and status == "converged" and len(comparable(state.run.fits)) == 1):
             return None
         return status
 
-    def finish(self, problem: Problem, guide: Guide, state: AutoState, status: str) -> Solution:
+    def finish(self, problem: Problem, guide: Guide, state: AutoState | LowRankState, status: str) -> Solution:
         """See `Algorithm`."""
+        if isinstance(state, LowRankState):
+            return LowRankDraws().finish(problem, guide, state, status)
         run = state.run
         solution = self.fixed_draws.finish(problem, guide, run, status)
         moved = tuple(float(x) for x in run.centredness)

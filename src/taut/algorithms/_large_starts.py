@@ -44,9 +44,9 @@ def explore_large(
 ) -> LargeStarts:
     r"""L-BFGS climbs in lockstep, scored along the way as mean-field Gaussians.
 
-    A point x on the path is scored with the scales $s_j = A_{jj}^{-1/2}$, the diagonal of the negative Hessian there
-    from random sign vectors, by the ELBO of $\mathcal N(x, s^2)$ on a few draws. A density that rises for ever (a funnel)
-    runs away, and its best Gaussian is on the path.
+    A point x on the path is scored with the scales $s_j = A_{jj}^{-1/2}$, from the diagonal of the negative Hessian
+    there by random sign vectors, as the ELBO of $\mathcal N(x, s^2)$ on a few draws. Where a density rises for ever (a
+    funnel) the climb runs away, and its best Gaussian is on the path.
 
     Args:
         evaluate: rows ``(n, D + P)`` to ``(log_p, gradients)``.

@@ -1,4 +1,4 @@
-r"""The expected Hessian of a large problem without forming it: its diagonal by probes, its far eigenpairs by Lanczos."""
+r"""The expected Hessian of many latents, never formed: its diagonal by probes, its far eigenpairs by Lanczos."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Directions(NamedTuple):
 
 
 def worth(value: np.ndarray) -> np.ndarray:
-    r"""Nats that a Gaussian gains by a direction of precision $\lambda$ instead of 1: $(\lambda - 1 - \log\lambda)/2$."""
+    r"""Nats that a direction of precision $\lambda$ instead of 1 brings: $(\lambda - 1 - \log\lambda)/2$."""
     value = np.maximum(value, 1e-8)
     return 0.5 * (value - 1.0 - np.log(value))
 
@@ -156,4 +156,4 @@ def _difference(
     rows = np.concatenate([rows, np.broadcast_to(point, (len(rows), len(point)))], axis=1) if len(point) else rows
     log_p, g = evaluate(rows)
     m = len(z)
-    return (g[m:] - g[:m]) / (2.0 * difference), np.isfinite(log_p).reshape(2, m).all(0)
+    return (g[m:] - g[:m]) / (2.0 * difference), np.isfinite(log_p[:m]) & np.isfinite(log_p[m:])

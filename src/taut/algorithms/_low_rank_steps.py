@@ -18,6 +18,7 @@ _DRAWS = 512
 _FRESH = 1024
 _MEAN_STEPS = 20
 _MEMORY = 8
+_BACKTRACKS = 8
 _TOLERANCE = 1e-3  # nats
 
 
@@ -29,6 +30,13 @@ class Fitted(NamedTuple):
     elbo: float
     fresh: Fresh
     gradients: int
+
+
+class _Here(NamedTuple):
+    value: float
+    gradient: np.ndarray
+    shape: Shape
+    point: np.ndarray
 
 
 def value_of(
@@ -63,38 +71,37 @@ def centred(
     d, used = len(shape.mean), 0
     constant = shape.log_det() + 0.5 * d * (1.0 + np.log(2 * np.pi))
 
-    def at(x: np.ndarray) -> tuple[float, np.ndarray, Shape, np.ndarray]:
+    def at(x: np.ndarray) -> _Here:
         nonlocal used
         used += len(u)
         moved, there = shape._replace(mean=shape.out(x[:d])), point + units * x[d:]
         _, log_p, g = value_of(evaluate, moved, there, u)
         slope = g.mean(0)
-        return float(log_p.mean()), np.concatenate([-shape.back(slope[:d]), -units * slope[d:]]), moved, there
+        return _Here(float(log_p.mean()), np.concatenate([-shape.back(slope[:d]), -units * slope[d:]]), moved, there)
 
     x = np.zeros(d + len(point))
-    value, g, best, there = at(x)
-    if not np.isfinite(value):
+    here = at(x)
+    if not np.isfinite(here.value):
         return shape, point, -np.inf, used
     s, y = np.empty((0, len(x))), np.empty((0, len(x)))
-    ones = np.ones(len(x))
     for _ in range(_MEAN_STEPS):
-        direction = -quasi_newton(g, s, y, ones)
-        slope = float(g @ direction)
+        direction = -quasi_newton(here.gradient, s, y, np.ones(len(x)))
+        slope = float(here.gradient @ direction)
         if not -0.5 * slope > _TOLERANCE:
             break
-        t, moved = min(1.0, 3.0 * np.sqrt(d) / float(np.linalg.norm(direction))), None
-        for _ in range(8):
-            new, g_new, moved, new_point = at(x + t * direction)
-            if new >= value - 1e-4 * t * slope:
+        t = min(1.0, 3.0 * np.sqrt(d) / float(np.linalg.norm(direction)))
+        for _ in range(_BACKTRACKS):
+            new = at(x + t * direction)
+            if new.value >= here.value - 1e-4 * t * slope:
                 break
-            t, moved = 0.4 * t, None
-        if moved is None:
+            t *= 0.4
+        else:
             break
-        step, change = t * direction, g_new - g
+        step, change = t * direction, new.gradient - here.gradient
         if step @ change > 1e-10 * np.linalg.norm(step) * np.linalg.norm(change):
             s, y = np.concatenate([s[1 - _MEMORY :], step[None]]), np.concatenate([y[1 - _MEMORY :], change[None]])
-        x, value, g, best, there = x + step, new, g_new, moved, new_point
-    return best, there, value + constant, used
+        x, here = x + step, new
+    return here.shape, here.point, here.value + constant, used
 
 
 def low_rank_round(

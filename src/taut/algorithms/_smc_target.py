@@ -11,7 +11,8 @@ from scipy.linalg import solve_triangular
 from taut._draws import gaussian_log_density
 from taut.algorithms._centring import recentre
 from taut.algorithms._smc_moves import Cloud
-from taut.guides import FullRank, GaussianMixture, Guide, MeanField
+from taut.algorithms._starts import triangular
+from taut.guides import FullRank, GaussianMixture, Guide, LowRank, MeanField
 from taut.problem import Problem
 
 
@@ -32,6 +33,10 @@ class Components:
             log_weight = np.zeros(1)
             self.means = np.asarray(params["loc"], float)[None]
             self.factors = np.diag(np.exp(np.asarray(params["log_scale"], float)))[None]
+        elif isinstance(guide, LowRank):
+            log_weight = np.zeros(1)
+            self.means = np.asarray(params["loc"], float)[None]
+            self.factors = triangular(LowRank.factor(params))[None]
         else:
             raise TypeError(f"no path from a {type(guide).__name__}")
         eye = np.eye(self.means.shape[1])

@@ -13,7 +13,7 @@ RUN := cd "$(ROOT)" && .venv/bin/python
 # Another project's modules must not shadow ours.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help demo test lint format bench bench-cold bench-loop bench-posteriordb bench-synthetic lock clean setup
+.PHONY: help demo test lint format bench bench-cold bench-loop bench-posteriordb bench-synthetic bench-peers lock clean setup
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -45,11 +45,15 @@ bench-posteriordb: setup ## real posteriors against their reference draws
 bench-synthetic: setup ## synthetic posteriors against their exact truth
 	@$(RUN) -m benchmarks.synthetic.run $(ARGS)
 
+bench-peers: ## taut beside NumPyro, blackjax and PyMC, in .venv-bench; writes docs/benchmarks.md
+	@PYTHON="$(PYTHON)" sh "$(ROOT)/tools/venv-bench.sh"
+	@cd "$(ROOT)" && .venv-bench/bin/python -m benchmarks.peers.run $(ARGS)
+
 lock: ## write requirements.lock from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@PYTHON="$(PYTHON)" sh "$(ROOT)/tools/lock.sh" $(ARGS)
 
 clean: ## remove .venv, caches and what the demo wrote
-	@cd "$(ROOT)" && rm -rf .venv .pytest_cache .ruff_cache demo dist build \
+	@cd "$(ROOT)" && rm -rf .venv .venv-bench .pytest_cache .ruff_cache demo dist build \
 		&& find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 setup:

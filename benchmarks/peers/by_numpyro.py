@@ -71,7 +71,9 @@ def _nuts(model: Callable[[], None]) -> Fit:
 
 
 def _with_deterministic(model: Callable[[], None], found: dict[str, Any], n: int) -> dict[str, np.ndarray]:
-    trace = numpyro.handlers.trace(numpyro.handlers.seed(model, 0)).get_trace()
+    """Add the deterministic sites that a guide's draws leave out."""
+    first = numpyro.handlers.substitute(model, {site: v[0] for site, v in found.items()})
+    trace = numpyro.handlers.trace(first).get_trace()
     missing = [s for s, site in trace.items() if site["type"] == "deterministic" and s not in found]
     if missing:
         latents = {s: v for s, v in found.items() if trace[s]["type"] == "sample"}

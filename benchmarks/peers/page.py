@@ -87,7 +87,7 @@ def _facts(rows: list[dict[str, Any]], names: list[str]) -> str:
     return (
         f"Measured {dates[0] if len(dates) == 1 else f'{dates[0]} to {dates[-1]}'} on {told}.\n"
         f"Versions: {listed}.\n"
-        f"{len(names)} posteriors of posteriordb, {runs} run{'s' if runs > 1 else ''} of each pair, at most {limits} "
+        f"Posteriors of posteriordb: {len(names)}; {runs} run{'s' if runs > 1 else ''} of each pair, at most {limits} "
         "seconds a pair. `make bench-peers` repeats it; this page is written by it."
     )
 
@@ -112,7 +112,8 @@ def _cost(columns: Columns) -> str:
         entry = [PEERS[peer].title]
         for field in ("gradients", "seconds_cold", "seconds_warm"):
             known = [value for cell in done if (value := getattr(cell, field)) is not None]
-            entry.append(_digits(median(known) if known else None))
+            middle = median(known) if known else None
+            entry.append(f"{middle:,.0f}" if middle is not None and field == "gradients" else _digits(middle))
         for field in ("seconds_cold", "seconds_warm"):
             found = ratios(columns.get(OURS, {}), column, field)
             entry.append(f"{median(found):.2f} ({min(found):.2f}..{max(found):.2f})" if found else "-")
@@ -133,19 +134,21 @@ def _behind(columns: Columns) -> str:
         both = [n for n in ours if ours[n].state == "done" and n in column and column[n].state == "done"]
         if peer.startswith("taut") or not both:
             continue
-        said = [
-            f"{what} {_where([n for n in both if _less(column[n], ours[n], field, margin)], len(both))}"
+        better = {
+            what: [n for n in both if _less(column[n], ours[n], field, margin)]
             for what, field, margin in (
                 ("closer means", "mean_error", NOISE),
                 ("closer sds", "sd_error", NOISE),
                 ("less time cold", "seconds_cold", 0.0),
                 ("less time warm", "seconds_warm", 0.0),
+                ("fewer gradients", "gradients", 0.0),
             )
-        ]
-        lines.append(f"- {PEERS[peer].title}: {', '.join(said[:-1])}, and {said[-1]}.")
+        }
+        said = [f"{what} on {_where(found, len(both))}" for what, found in better.items() if found]
+        lines.append(f"- {PEERS[peer].title}: {'; '.join(said) or f'on none of {len(both)}'}.")
     intro = (
-        "What each method does better than taut with its verdict, on the models that both did; closer means by more "
-        f"than {NOISE}. Methods that say nothing of whether they are right are not charged for it."
+        "What each method does better than taut with its verdict, on the models that both fitted; closer is by more than "
+        f"{NOISE}. The verdict's own seconds and gradients are taut's to pay; the others give none."
     )
     return "\n".join([intro, "", *lines]) if lines else "Nothing to compare with."
 
@@ -156,10 +159,7 @@ def _less(theirs: Cell, ours: Cell, field: str, margin: float) -> bool:
 
 
 def _where(names: list[str], of: int) -> str:
-    if not names:
-        return f"on none of {of}"
-    listed = f" ({', '.join(_short(n) for n in names)})" if len(names) < of else ""
-    return f"on {len(names)} of {of}{listed}"
+    return f"{len(names)} of {of}" + (f" ({', '.join(_short(n) for n in names)})" if len(names) < of else "")
 
 
 def _by_model(columns: Columns, names: list[str], shown: Any, *, verdict: bool) -> str:

@@ -153,8 +153,8 @@ def test_the_page_says_where_taut_is_behind() -> None:
         k: rows[0][k] for k in ("date", "machine", "limit")
     })  # fmt: skip
     text = page(rows)
-    assert "closer means on 1 of 2 (data m1), closer sds on none of 2" in text
-    assert "less time cold on 1 of 2 (data m1), and less time warm on 1 of 2 (data m0)" in text
+    assert "NumPyro AutoNormal: closer means on 1 of 2 (data m1); less time cold on 1 of 2 (data m1); less time" in text
+    assert "warm on 1 of 2 (data m0).\n" in text and "closer sds" not in text
     assert "1.25 (0.50..2.00)" in text  # cold, taut over NumPyro
     assert "a chip, 2 cores" in text and "2026-01-02" in text
 

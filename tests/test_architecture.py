@@ -21,7 +21,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LONGEST = 400
 
 # Heavy packages that may be imported inside functions; the page names each.
-LAZY = ("matplotlib", "arviz", "pandas", "pyarrow", "optax", "rich")
+LAZY = ("matplotlib", "arviz", "pandas", "pyarrow", "optax", "rich", "blackjax")
 # What a fresh `import taut` must not load, beyond those.
 UNWANTED = (*LAZY, "arviz_base", "arviz_stats", "statsmodels", "sklearn")
 ONLY_ROOM_FOR_NUMPYRO = "dist"

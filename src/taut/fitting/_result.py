@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +12,14 @@ import jax
 import numpy as np
 
 from taut import diagnostics, report
-from taut._errors import TautError
 from taut._files import atomic_write
 from taut._keys import generator
 from taut.algorithms import Response, Solution, linear_response
 from taut.diagnostics import USABLE, Verdict
 from taut.fitting._loss import Loss, loss_of
 from taut.fitting._marginal import Marginal
+from taut.fitting._nuts import Reference, against_nuts
+from taut.fitting._refusals import loaded, too_many, unknown
 from taut.fitting._store import read_fit, write_fit
 from taut.fitting._unconstrained import Unconstrained, unconstrained
 from taut.interop import to_arviz
@@ -81,7 +81,7 @@ class Fit:
 
     def __getitem__(self, name: str) -> Marginal:
         if name not in self.values:
-            raise _unknown(name, self.values)
+            raise unknown(name, self.values)
         values = self.values[name]
         weights = None if self.kinds[name] == "param" else self._weights()
         return Marginal(name, self.kinds[name], self.supports[name], values, weights)
@@ -135,9 +135,9 @@ class Fit:
             >>> fit.linear_response("mu").sd            # doctest: +SKIP
         """
         if self.problem is None or self.solution is None:
-            raise _loaded("fit.linear_response(name)")
+            raise loaded("fit.linear_response(name)")
         if name not in self.values:
-            raise _unknown(name, self.values)
+            raise unknown(name, self.values)
         found = linear_response(self.problem, self.solution, name, key)
         shape = self.values[name].shape[1:]
         return found._replace(sd=found.sd.reshape(shape), covariance=found.covariance.reshape(shape + shape))
@@ -153,8 +153,33 @@ class Fit:
             >>> fit.unconstrained["sigma"].loc          # doctest: +SKIP
         """
         if self.problem is None or self.solution is None:
-            raise _loaded("fit.unconstrained")
+            raise loaded("fit.unconstrained")
         return unconstrained(self.problem, self.solution)
+
+    def check_against_nuts(
+        self, draws: int = 1000, *, warmup: int = 1000, chains: int = 4, key: int | jax.Array = 0
+    ) -> Reference:
+        """Run NUTS on the same density and compare: means, sds, their errors and a one-line verdict.
+
+        Args:
+            draws: of each chain.
+            warmup: steps of window adaptation before them.
+            chains: how many; they start from draws of q.
+            key: an integer or a JAX key.
+
+        Returns:
+            `Reference`; ``print`` shows a table.
+
+        Raises:
+            TautError: ``missing-extra`` without blackjax; ``no-model`` for a loaded fit.
+
+        Example:
+            >>> print(fit.check_against_nuts())         # doctest: +SKIP
+        """
+        if self.problem is None or self.solution is None:
+            raise loaded("fit.check_against_nuts()")
+        held = self.draws(self.held, key)
+        return against_nuts(self.problem, self.solution, held, draws=draws, warmup=warmup, chains=chains, key=key)
 
     def draws(self, n: int | None = None, key: int | jax.Array = 0) -> dict[str, np.ndarray]:
         """Draws that the verdict covers, equally weighted.
@@ -175,12 +200,7 @@ class Fit:
         held = self.held
         n = min(4000, held) if n is None else n
         if n > held:
-            raise TautError(
-                "too-many-draws",
-                found=f"{n} draws asked for",
-                expected=f"at most {held}, the draws that this fit holds",
-                remedy=f"taut.fit(model, data, draws={n})",
-            )
+            raise too_many(n, held)
         rng = generator(key, 2000)
         log_weights = self._weights()
         if log_weights is None:
@@ -225,11 +245,8 @@ class Fit:
         if self.problem is not None:
             return self.problem.predict(draws, data, key=key, new_rows=new_rows)
         if model is None or data is None:
-            raise TautError(
-                "no-model",
-                found="a loaded fit, which holds draws and neither model nor data",
-                expected="the model and the data to predict for",
-                remedy="fit.predict(data, model=model)",
+            raise loaded(
+                "fit.predict(data, model=model)", without="neither model nor data", want="the model and the data"
             )
         known = {n: v for n, v in draws.items() if self.kinds[n] != "deterministic"}
         size = len(next(iter(known.values())))
@@ -368,23 +385,3 @@ def load(path: str | os.PathLike[str]) -> Fit:
         TautError: ``file-missing``, ``file-format``, or ``schema`` with the versions concerned.
     """
     return Fit(**read_fit(path))
-
-
-def _loaded(call: str) -> TautError:
-    return TautError(
-        "no-model",
-        found="a loaded fit, which holds draws and no density",
-        expected="a fit as taut.fit returned it",
-        remedy=f"fit = taut.fit(model, data); {call}",
-    )
-
-
-def _unknown(name: str, known: Mapping[str, Any]) -> TautError:
-    close = difflib.get_close_matches(str(name), list(known), 1)
-    return TautError(
-        "site-missing",
-        site=str(name),
-        found=f"fit[{name!r}]",
-        expected=f"one of {', '.join(known)}",
-        remedy=f"fit[{close[0]!r}]" if close else f"fit[{next(iter(known))!r}]",
-    )

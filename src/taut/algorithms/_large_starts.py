@@ -13,20 +13,23 @@ from taut.algorithms._starts import FEW_CHECKPOINTS, Evaluate, Limited, first_po
 
 _DRAWS = 32  # of a score
 _MAX_BACKTRACKS = 25
+COMPARABLE = 7.0  # nats: modes further below hold less than a thousandth of the mass
 
 
 class LargeStarts(NamedTuple):
-    """The best mean-field Gaussian, and the ends of all climbs.
+    """The best mean-field Gaussian met, and what the other climbs say of it.
 
-    point: ``(D + P,)``. scale: ``(D,)``. elbo: on a few draws, nats. ends ``(n, D + P)`` and end_log_p ``(n,)``.
-    never_finite: starts that met no finite density. gradients: used.
+    point: ``(D + P,)``. scale: ``(D,)``. elbo: on a few draws, nats. reached: climbs whose best Gaussian is of the same
+    mode. others: distinct modes among the rest within 7 nats of it. starts: climbs. never_finite: climbs that met no
+    finite density. gradients: used.
     """
 
     point: np.ndarray
     scale: np.ndarray
     elbo: float
-    ends: np.ndarray
-    end_log_p: np.ndarray
+    reached: int
+    others: int
+    starts: int
     never_finite: int
     gradients: int
 
@@ -70,7 +73,7 @@ def explore_large(
     t = 1.0 / np.maximum(1.0, np.sqrt(-slope))
     active = alive & (slope < 0)
     iterations, backtracks = np.zeros(n, int), np.zeros(n, int)
-    passed: list[np.ndarray] = []
+    passed: list[tuple[int, np.ndarray]] = []
     for _ in range(ticks):
         rows = np.flatnonzero(active)
         if not len(rows):
@@ -98,19 +101,50 @@ def explore_large(
         iterations[good] += 1
         backtracks[good] = 0
         active[good[(-0.5 * slope[good] < tolerance) & curved]] = False
-        passed += [x[row].copy() for row in good[active[good]] if iterations[row] in FEW_CHECKPOINTS]
-    candidates = [*passed, *x[alive]] or [x[0]]
+        passed += [(int(row), x[row].copy()) for row in good[active[good]] if iterations[row] in FEW_CHECKPOINTS]
+    passed += [(int(row), x[row]) for row in np.flatnonzero(alive)]
     u = orthogonal_antithetic(_DRAWS, d, rng)
-    best, scale, elbo = candidates[0], np.ones(d), -np.inf
-    for point in candidates:
-        shape = round_shape(point[:d], np.ones(d))
-        for limit in (1e8, 4.0):  # again in units of its own
-            diagonal, used = probed_diagonal(evaluate, shape, point[d:], np.zeros_like(u), rng, difference, limit)
-            shape = shape._replace(scale=shape.scale / np.sqrt(diagonal))
-            gradients += used
-        z = np.concatenate([shape.out(u), np.broadcast_to(point[d:], (len(u), params))], axis=1)
-        score = float(evaluate(z)[0].mean()) + shape.log_det() + 0.5 * d * (1 + np.log(2 * np.pi))
-        gradients += len(u)
-        if score > elbo:
-            best, scale, elbo = point, shape.scale, score
-    return LargeStarts(best, scale, elbo, x, np.where(alive, -f, -np.inf), int(np.sum(~alive)), gradients)
+    best: dict[int, _Scored] = {}
+    for row, point in passed:
+        scored, used = _scored(evaluate, point, u, rng, difference)
+        gradients += used
+        if row not in best or scored.elbo > best[row].elbo:
+            best[row] = scored
+    if not best:
+        return LargeStarts(x[0], np.ones(d), -np.inf, 0, 0, n, n, gradients)
+    ranked = sorted(best.values(), key=lambda b: -b.elbo)
+    modes, reached = [ranked[0]], 0
+    for scored in ranked:
+        near = [_same_mode(scored, mode, d) for mode in modes]
+        reached += near[0]
+        if not any(near) and scored.elbo > ranked[0].elbo - COMPARABLE:
+            modes.append(scored)
+    first, failed = ranked[0], n - len(best)
+    return LargeStarts(first.point, first.scale, first.elbo, reached, len(modes) - 1, n, failed, gradients)
+
+
+class _Scored(NamedTuple):
+    point: np.ndarray
+    scale: np.ndarray
+    elbo: float
+
+
+def _scored(
+    evaluate: Evaluate, point: np.ndarray, u: np.ndarray, rng: np.random.Generator, difference: float
+) -> tuple[_Scored, int]:
+    """A point as a mean-field Gaussian, and gradients used."""
+    d = u.shape[1]
+    shape, spent = round_shape(point[:d], np.ones(d)), len(u)
+    for limit in (1e8, 4.0):  # again in units of its own
+        diagonal, used = probed_diagonal(evaluate, shape, point[d:], np.zeros_like(u), rng, difference, limit)
+        shape = shape._replace(scale=shape.scale / np.sqrt(diagonal))
+        spent += used
+    z = np.concatenate([shape.out(u), np.broadcast_to(point[d:], (len(u), len(point) - d))], axis=1)
+    elbo = float(evaluate(z)[0].mean()) + shape.log_det() + 0.5 * d * (1 + np.log(2 * np.pi))
+    return _Scored(point, shape.scale, elbo), spent
+
+
+def _same_mode(a: _Scored, b: _Scored, d: int) -> bool:
+    """The rule of `same_mode`, with diagonal factors."""
+    step = a.point[:d] - b.point[:d]
+    return bool(min(np.linalg.norm(step / a.scale), np.linalg.norm(step / b.scale)) <= 3.0 + 1.5 * np.sqrt(d))

@@ -156,7 +156,8 @@ class LowRankDraws(Algorithm):
             fitted = state.fitted
             shape, own = fitted.shape, fitted.point
             gap = (fitted.elbo - fitted.fresh.elbo, fitted.fresh.elbo_se)
-            modes = _modes(state)
+            assert state.starts is not None
+            modes = (1 + state.starts.others, state.starts.reached, state.starts.starts)
         basis, stretch = shape.basis, shape.stretch
         if not len(stretch):  # a guide has at least one direction; one of stretch 1 changes nothing
             basis, stretch = np.eye(d, 1), np.ones(1)
@@ -183,8 +184,8 @@ class LowRankDraws(Algorithm):
             )
             for way in ways
         ]  # fmt: skip
-        if all(f.never_finite == len(f.ends) for f in found):
-            raise impossible_start(problem, found[0].ends[0], ways[0], self.starts)
+        if all(f.never_finite == f.starts for f in found):
+            raise impossible_start(problem, found[0].point, ways[0], self.starts)
         best = int(np.argmax([f.elbo for f in found]))
         gradients = sum(f.gradients for f in found)
         state = state._replace(phase=MEAN_FIELD, starts=found[best], centredness=ways[best], gradients=gradients)
@@ -258,12 +259,3 @@ def _mean_field(
     fresh = tested(evaluate, shape, state.point, test)
     status = "nonfinite" if state.status == "nonfinite" else "converged"
     return Fitted(shape, state.point, state.elbo, fresh, state.gradients + len(fresh.log_p)), status
-
-
-def _modes(state: LowRankState) -> tuple[int, int, int]:
-    """Distinct modes followed (one), climbs whose ends lie in q, climbs in q's coordinates."""
-    assert state.starts is not None and state.fitted is not None
-    d = len(state.fitted.shape.mean)
-    radius = 3.0 + 1.5 * np.sqrt(d)
-    distance = np.linalg.norm(state.fitted.shape.white(state.starts.ends[:, :d]), axis=1)
-    return 1, int(np.sum(distance <= radius)), len(state.starts.ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,9 +141,9 @@ def against_nuts(
         TautError: ``missing-extra`` when blackjax or arviz-stats is not installed; ``bad-combination`` for a guide
             without coordinates on the real line to start from.
     """
-    try:
-        import arviz_stats.base as stats
-        import blackjax
+    try:  # by name: types are checked where blackjax is absent too
+        blackjax = importlib.import_module("blackjax")
+        tools = importlib.import_module("arviz_stats.base").array_stats
     except ImportError as error:
         raise TautError(
             "missing-extra",
@@ -196,7 +197,6 @@ def against_nuts(
     kept = (by_nuts.std(axis=(1, 2)) > 0) & (by_fit.std(axis=0) > 0)  # a deterministic site may be a constant
     by_nuts, by_fit = by_nuts[kept], by_fit[:, kept]
     sd = by_nuts.std(axis=(1, 2), ddof=1)
-    tools: Any = stats.array_stats
     n = len(by_fit)
     mean_se, sd_se = tools.mcse(by_nuts, method="mean"), tools.mcse(by_nuts, method="sd")
     ratio = by_fit.std(axis=0, ddof=1) / sd

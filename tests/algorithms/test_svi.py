@@ -197,7 +197,7 @@ def test_wrong_pairs_are_refused():
 
     for guide in (mixture, guides.GaussianMixture(2)):
         with pytest.raises(TautError) as refused:
-            fit(SVI(), testing.conjugate_normal().problem(), guide)
+            fit(SVI(gradient=gradients.Pathwise()), testing.conjugate_normal().problem(), guide)
         assert refused.value.code == "bad-combination"
     wrongs: list[dict[str, Any]] = [{"steps": 0}, {"chunk": 1.5}, {"optimizer": 0.1}]
     for wrong in wrongs:

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from taut import gradients, guides, objectives, testing
+import taut
+from taut import dist, gradients, guides, objectives, testing
 from taut._errors import TautError
 from taut._precision import scope
-from taut.algorithms._log_weights import log_weights
+from taut.algorithms._log_weights import LogWeights
 
 MEMBERS: dict[str, gradients.GradientEstimator] = {
     "Pathwise": gradients.Pathwise(),
@@ -25,9 +26,7 @@ def estimates(known: testing.Exact, gradient: Any, objective: Any, guide: Any, p
     problem = known.problem()
 
     def loss(params: Any, key: Any) -> Any:
-        def weights(draw: Any, density: Any, model: Any) -> Any:
-            return log_weights(problem.program, guide, draw, density, model, key, problem.inputs, objective.particles)
-
+        weights = LogWeights(problem.program, guide, key, problem.inputs, objective.particles)
         return gradient.surrogate(objective, weights, params, jnp.zeros(0))
 
     with scope("float64"):
@@ -117,3 +116,44 @@ def test_sticking_the_landing_refuses_what_it_would_bias():
     gradients.StickingTheLanding().valid_for(objectives.IWAE(1))
     for gradient in MEMBERS.values():
         gradient.valid_for(objectives.ELBO(3))
+
+
+@pytest.mark.parametrize("objective", [objectives.ELBO(3), objectives.IWAE(3)], ids=["ELBO", "IWAE"])
+def test_the_score_function_is_unbiased_for_draws_that_do_not_follow_their_parameters(objective: Any):
+    """z ~ Bern(.5), y ~ N(z, 1) = 2, guide Bern(p): every draw of K particles can be written down, and its gradient."""
+
+    def model(y: Any) -> None:
+        z = taut.sample("z", dist.Bernoulli(0.5))
+        taut.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    def guide() -> None:
+        p = taut.param("p", 0.3, constraint=dist.constraints.unit_interval)
+        taut.sample("z", dist.Bernoulli(p))
+
+    problem = taut.Problem(model, dict(y=2.0), discrete=True)
+    bound = guides.bind(guide, problem)
+    log_p = np.log(0.5) - 0.5 * (2.0 - np.arange(2.0)) ** 2 - 0.5 * np.log(2 * np.pi)
+    draws = np.stack(np.meshgrid(*[np.arange(2)] * 3), -1).reshape(-1, 3)
+
+    def expected(u: Any) -> Any:
+        log_q = jnp.stack([jax.nn.log_sigmoid(-u), jax.nn.log_sigmoid(u)])
+        each = jax.vmap(lambda z: objective.reduce(jnp.asarray(log_p)[z] - log_q[z]))(draws)
+        return jnp.sum(jnp.exp(jnp.sum(log_q[draws], axis=1)) * each)
+
+    def loss(params: Any, key: Any) -> Any:
+        weights = LogWeights(problem.program, bound, key, problem.inputs, 3)
+        return gradients.ScoreFunction().surrogate(objective, weights, params, jnp.zeros(0))
+
+    with scope("float64"):
+        u = jnp.asarray(np.log(0.3 / 0.7))
+        value, slope = (float(x) for x in jax.value_and_grad(expected)(u))
+        run = jax.jit(jax.vmap(jax.value_and_grad(loss), in_axes=(None, 0)))
+        values, found = jax.tree.map(np.asarray, run({"p": u}, jax.random.split(jax.random.key(0), 40_000)))
+    assert abs(values.mean() - value) < 4 * values.std() / 200
+    assert abs(found["p"].mean() - slope) < 4 * found["p"].std() / 200
+
+
+def test_the_score_function_needs_others_to_compare_with():
+    with pytest.raises(TautError) as refused:
+        gradients.ScoreFunction().valid_for(objectives.ELBO())
+    assert refused.value.code == "bad-combination"

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 
 from taut._errors import TautError
-from taut.algorithms._log_weights import log_weights
+from taut.algorithms._log_weights import LogWeights
 from taut.gradients import GradientEstimator
-from taut.guides import Flat, GaussianMixture, Guide
+from taut.guides import Flat, Guide
 from taut.guides import Program as GuideProgram
 from taut.objectives import Objective
-from taut.problem import Problem
+from taut.problem import DISCRETE, Problem
 
 
 def check_pair(problem: Problem, guide: Guide, gradient: GradientEstimator) -> None:
@@ -23,19 +23,25 @@ def check_pair(problem: Problem, guide: Guide, gradient: GradientEstimator) -> N
         TautError: ``bad-combination``.
     """
     estimator = type(gradient).__name__
-    still: dict[str, str] = {}
-    if isinstance(guide, GuideProgram):
-        still = guide.still
-    elif isinstance(guide, GaussianMixture):
-        still = {"log_weight": "GaussianMixture"}
+    still = guide.still
     if gradient.pathwise and still:
         name, family = next(iter(still.items()))
         raise TautError(
             "bad-combination",
             site=name,
             found=f"{family} with {estimator}: its draws do not follow its parameters, which would stay where they are",
-            expected="a distribution whose draws are smooth functions of its parameters",
-            remedy="a Normal or a transformed Normal in the guide; for several modes, the default algorithm",
+            expected="an estimator that does not differentiate through draws, or draws that are smooth",
+            remedy="gradient=taut.gradients.ScoreFunction(), objective=taut.objectives.ELBO(particles=16)",
+        )
+    discrete = [latent for latent in problem.latents.values() if latent.transform == DISCRETE]
+    if discrete and not isinstance(guide, GuideProgram):
+        raise TautError(
+            "discrete-latent",
+            site=discrete[0].name,
+            source=discrete[0].source,
+            found=f"{type(guide).__name__} for {discrete[0].family}, whose values are discrete",
+            expected="a guide that draws it",
+            remedy=f'a function: taut.sample("{discrete[0].name}", dist.Bernoulli(p)) with p = taut.param(...)',
         )
     subsampled = set(problem.program.outputs["rows"])
     local = [latent for latent in problem.latents.values() if subsampled & set(latent.plates)]
@@ -67,9 +73,7 @@ def diagnose(
     inputs = ([*leaves[:-1], rows], consts)
 
     def loss(learned: Any) -> Any:
-        def weights(draw: Any, density: Any, model: Any) -> Any:
-            return log_weights(problem.program, guide, draw, density, model, draws, inputs, objective.particles)
-
+        weights = LogWeights(problem.program, guide, draws, inputs, objective.particles)
         return gradient.surrogate(objective, weights, learned.guide, learned.model)
 
     value, slope = jax.jit(jax.value_and_grad(loss))(learned)

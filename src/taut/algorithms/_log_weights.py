@@ -2,6 +2,7 @@ r"""Log-weights, $\log w = \log p(x, z) - \log q(z)$ with $z \sim q$: the one pl
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -40,29 +41,45 @@ def model_holes(program: Program, model: Any) -> dict[str, Any]:
     return holes
 
 
-def log_weights(
-    program: Program, guide: Guide, draw: Any, density: Any, model: Any, key: Any, inputs: Any, particles: int
-) -> Any:
+@dataclass(frozen=True)
+class LogWeights:
     r"""Log-weights of fresh draws; traceable and differentiable in each role of the parameters.
 
     Args:
         program: the traced model.
         guide: the family.
-        draw: parameters that the draws follow.
-        density: parameters inside $\log q$; the same object as ``draw`` saves evaluating $\log q$ again.
-        model: unconstrained values of the model's parameters.
-        key: JAX key.
+        key: JAX key; the same draws in every call.
         inputs: `Problem.inputs`; rows of subsampled plates are the same for all particles.
         particles: how many.
-
-    Returns:
-        ``float[particles]``, in nats.
     """
 
-    def one(key: Any) -> Any:
-        point, log_q = guide.sample_and_log_prob(program, draw, key, inputs)
-        if density is not draw:
-            log_q = guide.log_prob(program, density, point, inputs)
-        return log_p(program, point, model, inputs) - log_q
+    program: Program
+    guide: Guide
+    key: Any
+    inputs: Any
+    particles: int
 
-    return jax.vmap(one)(jax.random.split(key, particles))
+    def __call__(self, draw: Any, density: Any, model: Any) -> Any:
+        r"""$\log p(x, z_k) - \log q(z_k)$, ``float[particles]``, in nats.
+
+        Args:
+            draw: parameters that the draws follow.
+            density: parameters inside $\log q$; the same object as ``draw`` saves evaluating $\log q$ again.
+            model: unconstrained values of the model's parameters.
+        """
+
+        def one(key: Any) -> Any:
+            point, log_q = self.guide.sample_and_log_prob(self.program, draw, key, self.inputs)
+            if density is not draw:
+                log_q = self.guide.log_prob(self.program, density, point, self.inputs)
+            return log_p(self.program, point, model, self.inputs) - log_q
+
+        return jax.vmap(one)(jax.random.split(self.key, self.particles))
+
+    def still(self, draw: Any) -> Any:
+        r"""$\log q$ of the same draws at the sites that do not follow their parameters, ``float[particles]``."""
+
+        def one(key: Any) -> Any:
+            return self.guide.still_log_prob(self.program, draw, key, self.inputs)
+
+        return jax.vmap(one)(jax.random.split(self.key, self.particles))

@@ -24,15 +24,18 @@ from taut.algorithms._convergence import (
     stage_bounds,
 )
 from taut.algorithms._failures import check_pair, diagnose, impossible_start
-from taut.algorithms._log_weights import log_weights
+from taut.algorithms._log_weights import LogWeights
 from taut.algorithms._optimizer import Optimizer, optimizer_for
-from taut.gradients import GradientEstimator, Pathwise, StickingTheLanding
+from taut.gradients import GradientEstimator, Pathwise, ScoreFunction, StickingTheLanding
 from taut.guides import Guide, bind
 from taut.objectives import ELBO, Objective
 from taut.problem import Problem, Program, compilations, count_compilation
 
 # Pairs of estimates that decide whether a stage gained anything.
 _PAIRS = 200
+
+# Particles of the score function where the objective has one: each draw is measured against the others.
+_SCORE_PARTICLES = 16
 
 # Starts before a density that is not finite at the start is an error.
 _STARTS = 5
@@ -82,7 +85,9 @@ class SVI(Algorithm):
 
     Args:
         objective: what is maximised.
-        gradient: how it is differentiated; by default `StickingTheLanding` where that is unbiased, else `Pathwise`.
+        gradient: how it is differentiated; by default `StickingTheLanding` where that is unbiased, else `Pathwise`;
+            for guides with draws that do not follow their parameters (discrete sites, mixtures with learned weights)
+            `ScoreFunction`, with 16 particles where the objective has one.
         optimizer: an optax optimiser; the default needs no step size.
         steps: most steps.
         chunk: steps per call of the compiled loop; it does not change the result.
@@ -133,6 +138,15 @@ class SVI(Algorithm):
         unbiased = self.objective.averages or self.objective.particles == 1
         return StickingTheLanding() if unbiased else Pathwise()
 
+    def pair(self, guide: Guide) -> tuple[Objective, GradientEstimator]:
+        """The objective and the estimator for a guide that is bound to its problem."""
+        if self.gradient is not None or not guide.still:
+            return self.objective, self.estimator
+        objective = self.objective
+        if objective.particles == 1:
+            objective = ELBO(particles=_SCORE_PARTICLES)
+        return objective, ScoreFunction()
+
     def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> State:
         """See `Algorithm`.
 
@@ -140,7 +154,7 @@ class SVI(Algorithm):
             TautError: what the guide's check refuses, and ``bad-combination``.
         """
         guide = bind(guide, problem)
-        check_pair(problem, guide, self.estimator)
+        check_pair(problem, guide, self.pair(guide)[1])
         with scope(problem.precision):
             words = jax.random.key_data(jax_key(key))
             return self._state(problem, words, _start(problem, guide, jax_key(key)))
@@ -172,11 +186,11 @@ class SVI(Algorithm):
             if after.stages.status == RUNNING and after.step == stage_bounds(after.step - 1, self.steps)[1]:
                 after = self._end_stage(problem, guide, after)
         kernel = problem.kernel()
-        kernel.gradients += len(values) * self.objective.particles
+        kernel.gradients += len(values) * self.pair(guide)[0].particles
         kernel.compilations += compilations() - before
         se = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
         mean = float(np.mean(values)) if len(values) else np.nan
-        return after, Progress("svi", after.step * self.objective.particles, mean, se)
+        return after, Progress("svi", after.step * self.pair(guide)[0].particles, mean, se)
 
     def terminate(self, problem: Problem, guide: Guide, state: State) -> str | None:
         """See `Algorithm`."""
@@ -190,7 +204,7 @@ class SVI(Algorithm):
         if status == "nonfinite":
             with scope(problem.precision):
                 words = _step_keys(state.key, state.step)
-                notes = (diagnose(problem, guide, self.objective, self.estimator, learned, words, state.step),)
+                notes = (diagnose(problem, guide, *self.pair(guide), learned, words, state.step),)
         return Solution(
             guide=guide,
             params={name: np.asarray(value) for name, value in learned.guide.items()},
@@ -208,7 +222,7 @@ class SVI(Algorithm):
         begin, end = stage_bounds(state.step, self.steps)
         limit = min(state.step + self.chunk, end)
         optimizer = optimizer_for(self.optimizer, state.learned)
-        static = (problem.program, guide, self.objective, self.estimator, optimizer, self.chunk)
+        static = (problem.program, guide, *self.pair(guide), optimizer, self.chunk)
         moving = (state.learned, state.optimizer, state.average)
         bounds = np.array([state.step, limit, (begin + end) // 2], np.int32)
         (learned, memory, average), *seen = _loop(*static, moving, state.key, bounds, problem.inputs)
@@ -220,7 +234,7 @@ class SVI(Algorithm):
 
     def _end_stage(self, problem: Problem, guide: Guide, state: State) -> State:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), _PAIRING + state.stages.finished)
-        static = (problem.program, guide, self.objective)
+        static = (problem.program, guide, self.pair(guide)[0])
         differences = _compare(*static, state.average, state.best, jax.random.key_data(key), problem.inputs)
         stages, better = judge_stage(state.stages, np.asarray(differences, float), self.tolerance)
         if stages.status == RUNNING and state.step >= self.steps:
@@ -271,9 +285,7 @@ def _loop(
         draws, rows = _step_keys(words, step)
         here = _at_rows(inputs, rows)
 
-        def weights(draw: Any, density: Any, model: Any) -> Any:
-            return log_weights(program, guide, draw, density, model, draws, here, objective.particles)
-
+        weights = LogWeights(program, guide, draws, here, objective.particles)
         return gradient.surrogate(objective, weights, learned.guide, learned.model)
 
     def advance(carry: Any) -> Any:
@@ -312,10 +324,8 @@ def _compare(
         here = _at_rows(inputs, rows)
 
         def estimate(learned: Learned) -> Any:
-            weights = log_weights(
-                program, guide, learned.guide, learned.guide, learned.model, draws, here, objective.particles
-            )
-            return objective.reduce(weights)
+            weights = LogWeights(program, guide, draws, here, objective.particles)
+            return objective.reduce(weights(learned.guide, learned.guide, learned.model))
 
         return estimate(new) - estimate(old)
 

@@ -10,7 +10,7 @@ import numpy as np
 from taut.algorithms import Solution
 from taut.diagnostics import Weighing
 from taut.fitting._weigh import Weighed
-from taut.problem import Problem
+from taut.problem import DISCRETE, Problem
 
 # Difference of two correlations that is worth a sentence, and the most scalars whose pairs are compared.
 _CORRELATION = 0.3
@@ -89,16 +89,17 @@ def _missing_pair(
     problem: Problem, weighed: Weighed, weighing: Weighing, moved: Mapping[str, np.ndarray] | None
 ) -> tuple[str, ...]:
     assert weighed.log_weights is not None
-    names = [f"{n}{list(i) if i else ''}" for n in problem.latents for i in np.ndindex(weighed.values[n].shape[1:])]
+    smooth = [name for name, latent in problem.latents.items() if latent.transform != DISCRETE]
+    names = [f"{n}{list(i) if i else ''}" for n in smooth for i in np.ndindex(weighed.values[n].shape[1:])]
     if not 2 <= len(names) <= _MOST_SCALARS:
         return ()
     weights = np.ones(weighed.log_weights.size)
-    of_q = _correlations(_columns(problem, weighed.values), weights)
+    of_q = _correlations(_columns(smooth, weighed.values), weights)
     if moved is not None:
-        of_p = _correlations(_columns(problem, moved), np.ones(len(next(iter(moved.values())))))
+        of_p = _correlations(_columns(smooth, moved), np.ones(len(next(iter(moved.values())))))
     elif weighing.ess >= _FEWEST:
         log_weights = weighed.log_weights.ravel()
-        of_p = _correlations(_columns(problem, weighed.values), np.exp(log_weights - log_weights.max()))
+        of_p = _correlations(_columns(smooth, weighed.values), np.exp(log_weights - log_weights.max()))
     else:
         return ()
     difference = np.nan_to_num(np.abs(np.triu(of_p - of_q, 1)))
@@ -111,8 +112,8 @@ def _missing_pair(
     )
 
 
-def _columns(problem: Problem, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.concatenate([values[n].reshape(len(values[n]), -1) for n in problem.latents], axis=1).astype(float)
+def _columns(names: list[str], values: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate([values[n].reshape(len(values[n]), -1) for n in names], axis=1).astype(float)
 
 
 def _correlations(columns: np.ndarray, weights: np.ndarray) -> np.ndarray:

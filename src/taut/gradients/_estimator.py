@@ -38,6 +38,10 @@ class LogWeights(Protocol):
         """
         ...
 
+    def still(self, draw: Any) -> Any:
+        r"""$\log q_\phi$ of the same draws at the sites that do not follow $\phi$ smoothly; ``float[particles]``."""
+        ...
+
 
 class GradientEstimator(abc.ABC):
     r"""A way to estimate $\nabla \mathcal L(\phi, \theta)$ from draws.

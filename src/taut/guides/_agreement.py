@@ -12,7 +12,7 @@ from taut import dist
 from taut._errors import TautError
 from taut.core import Site
 from taut.guides._within import within
-from taut.problem import Latent
+from taut.problem import DISCRETE, Latent
 from taut.problem import Program as Model
 
 # Equations that move numbers without changing them.
@@ -181,8 +181,10 @@ def _described(shape: tuple[int, ...], events: int, site: Site) -> str:
 
 def _inside(model: Model, name: str, site: Site) -> bool | None:
     family = type(site.fn).__name__
-    if not dist.is_continuous(site.fn):
-        raise outside(model, name, site.source, f"{family}, whose values are discrete")
+    discrete = model.latents[name].transform == DISCRETE
+    if dist.is_continuous(site.fn) == discrete:
+        kind = "continuous" if discrete else "discrete"
+        raise outside(model, name, site.source, f"{family}, whose values are {kind}")
     point = isinstance(_innermost(site.fn), dist.Delta)
     verdict = None if point or name not in model.supports else within(site.fn.support, model.supports[name])
     if verdict is False:

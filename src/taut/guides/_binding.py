@@ -210,6 +210,12 @@ class _Stand(Handler):
             return replace(site, key=self._next_key()) if self.key is not None else site
         return site
 
+    def after(self, site: Site) -> Site:
+        """Cut the path through draws that do not follow their parameters: part of it would be no gradient."""
+        if site.kind == "sample" and not site.fn.has_rsample:
+            return replace(site, value=jax.lax.stop_gradient(site.value))
+        return site
+
     def _plate(self, site: Site) -> Site:
         name, frame = site.name, site.fn
         size = self.plates.get(name)

@@ -54,6 +54,15 @@ class Guide(abc.ABC):
             inputs: `Problem.inputs`; guides that are functions of the data read them.
         """
 
+    @property
+    def still(self) -> dict[str, str]:
+        """Sites whose draws do not follow their parameters smoothly, with their families."""
+        return {}
+
+    def still_log_prob(self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None) -> Any:
+        """Log probability of the `still` sites in the draw of that key; differentiable in ``params``, traceable."""
+        return 0.0
+
     @abc.abstractmethod
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
         r"""$\log q(z)$ at a point that `sample_and_log_prob` returned; traceable."""

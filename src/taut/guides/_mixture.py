@@ -56,6 +56,17 @@ class GaussianMixture(Guide):
         point = flat(program, self.centredness, loc + factor @ jax.random.normal(noise, loc.shape, loc.dtype))
         return point, self.log_prob(program, params, point)
 
+    @property
+    def still(self) -> dict[str, str]:
+        """See `Guide`: the component is drawn."""
+        return {"log_weight": "GaussianMixture"}
+
+    def still_log_prob(self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None) -> Any:
+        """See `Guide`."""
+        which, _ = jax.random.split(key)
+        log_weight = jax.nn.log_softmax(jnp.asarray(params["log_weight"]))
+        return log_weight[jax.random.categorical(which, jax.lax.stop_gradient(log_weight))]
+
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
         """See `Guide`."""
 

@@ -80,6 +80,11 @@ class Program(Guide):
         """Sites whose draws do not follow their parameters smoothly, with their families."""
         return self._bound().still
 
+    def still_log_prob(self, program: Model, params: Mapping[str, Any], key: jax.Array, inputs: Any = None) -> Any:
+        """See `Guide`."""
+        sites = self._bound().run(program, _needed(inputs), key=key, params=params)
+        return sum((jnp.sum(log_density(sites[name])) for name in self.still), jnp.zeros(()))
+
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
         """Initial values on the real line; first draws at these are checked against the model's supports."""
         bound = self.bind(problem)._bound()

@@ -1,6 +1,6 @@
 """Model and data together: named latents, a layout, a log joint, one compiled kernel."""
 
-from taut.problem._coordinates import Latent, Param, unconstrained_init
+from taut.problem._coordinates import DISCRETE, Latent, Param, unconstrained_init
 from taut.problem._cost import elements
 from taut.problem._data import split
 from taut.problem._digest import digest
@@ -11,6 +11,7 @@ from taut.problem._program import Program, trace_program
 from taut.problem._user_code import user_errors
 
 __all__ = [
+    "DISCRETE",
     "Kernel",
     "Latent",
     "NewRows",

@@ -15,9 +15,14 @@ from taut import dist
 from taut._errors import TautError
 from taut._precision import real_dtype
 from taut.core import Handler, Site, log_density
+from taut.problem._arguments import Argument, constrained
 from taut.problem._holes import hole
+from taut.problem._owned import check_owned
 
 CENTREDNESS = "/centredness"
+
+# The "transform" of a latent without coordinates: only a guide that draws it can hold it.
+DISCRETE = "discrete"
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,14 @@ class Coordinates(Handler):
     For a latent $x = T(u)$ the density of the coordinate is $p(T(u)) |\\det T'(u)|$; a hierarchical location-scale
     latent uses the coordinate of `taut.dist.LocationScale` instead. The map is rebuilt in every evaluation, so supports
     may depend on other latents.
+
+    Args:
+        discrete: allow discrete latents, which have no coordinates: their values come from a guide.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, discrete: bool = False) -> None:
         super().__init__()
+        self.discrete = discrete
         self.latents: dict[str, Latent] = {}
         self.params: dict[str, Param] = {}
         self.inits: dict[str, Any] = {}
@@ -95,9 +104,19 @@ class Coordinates(Handler):
         self.supports: dict[str, Any] = {}
         self.inside: dict[str, Any] = {}
         self.probs: dict[str, Any] = {}
+        self.arguments: list[Argument] = []
 
     def before(self, site: Site) -> Site:
         """Move a latent or a parameter to its coordinate."""
+        if site.kind == "transformed":
+            raise TautError(
+                "bad-argument",
+                site=site.name,
+                source=site.source,
+                found=f"taut.transformed({site.name!r}, ...) in a model",
+                expected="a distribution; transformed belongs in guides",
+                remedy=f'taut.deterministic("{site.name}", value) for a computed quantity',
+            )
         if site.latent and site.value is None:
             return self._latent(site)
         if site.kind == "param" and site.value is None:
@@ -106,6 +125,9 @@ class Coordinates(Handler):
 
     def after(self, site: Site) -> Site:
         """Check an observation against its distribution and keep its density."""
+        check_owned(site)
+        if site.kind == "sample":
+            self.arguments += constrained(site)
         if site.kind == "sample" and site.observed:
             _check_shape(site)
             self.constraints[site.name] = site.fn.support
@@ -139,10 +161,14 @@ class Coordinates(Handler):
             "rows": {n: s.value for n, s in sites.items() if s.kind == "plate" and isinstance(s.value, Tracer)},
             "inside": self.inside,
             "probs": self.probs,
+            # Distributions' arguments by their place in `arguments`.
+            "argument": {str(place): argument.value for place, argument in enumerate(self.arguments)},
         }
 
     def _latent(self, site: Site) -> Site:
         fn = site.fn
+        if self.discrete and dist.unwrapped(fn).is_discrete:
+            return self._discrete(site)
         refusal = dist.latent_refusal(fn)
         if refusal is not None:
             code, found, expected, remedy = refusal
@@ -197,6 +223,29 @@ class Coordinates(Handler):
         self.inside[site.name] = jnp.all(dist.contains(fn.support, value))
         self.densities[site.name] = density
         self.plain[site.name] = jnp.sum(log_density(replace(site, value=value)))
+        return replace(site, value=value, log_density=density)
+
+    def _discrete(self, site: Site) -> Site:
+        fn = site.fn
+        # The empty hole ties the site to its name in the program; its value is always given.
+        value = jnp.zeros(fn.shape(), int) + jnp.sum(hole(site.name, (0,), real_dtype())).astype(int)
+        self.latents[site.name] = Latent(
+            name=site.name,
+            shape=tuple(fn.shape()),
+            coordinate_shape=(0,),
+            support=dist.describe(fn.support),
+            transform=DISCRETE,
+            plates=tuple(p.name for p in site.plates),
+            movable=False,
+            hierarchical=False,
+            family=type(dist.unwrapped(fn)).__name__,
+            source=site.source,
+            event_dim=fn.event_dim,
+        )
+        self.supports[site.name] = fn.support
+        self.inside[site.name] = jnp.all(dist.contains(fn.support, value))
+        density = log_density(replace(site, value=value))
+        self.densities[site.name] = self.plain[site.name] = jnp.sum(density)
         return replace(site, value=value, log_density=density)
 
     def _param(self, site: Site) -> Site:

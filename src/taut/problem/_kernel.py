@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from taut._errors import TautError
 from taut._precision import Precision, scope
-from taut.problem._coordinates import CENTREDNESS
+from taut.problem._coordinates import CENTREDNESS, DISCRETE
 from taut.problem._program import Program
 
 # Every call is cut into blocks of this many rows, the last one padded, so that a program compiles once for densities
@@ -133,6 +134,7 @@ class Kernel:
             ``(float64[n], float64[n, dim])``. A row that is not finite in value or gradient has density ``-inf`` and
             gradient 0.
         """
+        self._continuous()
         rows = len(points)
         self.gradients += rows
         values = np.empty(rows)
@@ -206,6 +208,18 @@ class Kernel:
         with scope(self.precision):
             found = self.program.evaluate(list(groups), {}, self._inputs, self._consts, names=names)
             return [{name: np.asarray(v) for name, v in group.items()} for group in found]
+
+    def _continuous(self) -> None:
+        for latent in self.program.latents.values():
+            if latent.transform == DISCRETE:
+                raise TautError(
+                    "discrete-latent",
+                    site=latent.name,
+                    source=latent.source,
+                    found=f"{latent.family}, whose values are discrete",
+                    expected="continuous latents, a guide that draws the discrete one, or a model that sums it out",
+                    remedy=f'a guide function with taut.sample("{latent.name}", dist.Bernoulli(p)), fitted by SVI',
+                )
 
     def _call(self, function: Any, static: tuple[Any, ...], *arguments: Any) -> Any:
         before = compilations()

@@ -32,9 +32,10 @@ class Problem:
         data: values by argument name. Arrays are traced; whole numbers, booleans and strings are fixed.
         precision: ``"float64"`` (default on a CPU) or ``"float32"``.
         subsample: keep subsampled plates subsampled; otherwise they are opened whole.
+        discrete: allow discrete latents, for a guide that draws them; they have no coordinates on the real line.
 
     Attributes:
-        model, data, precision: as given.
+        model, data, precision, discrete: as given.
         program: the traced model.
         latents: `Latent` by name, in program order.
         params: `Param` by name: what the model learns as a point.
@@ -66,13 +67,15 @@ class Problem:
         *,
         precision: Precision | None = None,
         subsample: bool = False,
+        discrete: bool = False,
     ):
         self.model = model
+        self.discrete = discrete
         self.precision: Precision = default() if precision is None else precision
         arrays, constants = split(model, data)
         self.data = dict({} if data is None else data)
         with scope(self.precision):
-            self.program, leaves = trace_program(model, arrays, constants, subsample)
+            self.program, leaves = trace_program(model, arrays, constants, subsample, discrete)
         self.notes = check_structure(model, self.data, self.program)
         self._kernel = Kernel(self.program, leaves, self.precision)
         self.notes += check_data(arrays, constants, self.program, self._kernel)

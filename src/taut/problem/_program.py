@@ -14,15 +14,18 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.extend import core as jex
 
 from taut.core import Handler, Site, empty_stack
 from taut.handlers import Trace, trace, whole
+from taut.problem._arguments import Source, check_ranges
 from taut.problem._coordinates import Coordinates, Latent, Param
 from taut.problem._data import in_scope
 from taut.problem._digest import digest
+from taut.problem._graph import graph
 from taut.problem._holes import hole_names
 from taut.problem._levels import inlined
 from taut.problem._reach import dependencies
@@ -116,7 +119,7 @@ class Program:
         wanted = [index for g in groups for index in members[g].values()]
         jaxpr = self.closed.jaxpr
         given = {
-            jaxpr.outvars[self.outputs[g][name]]: value
+            (v := jaxpr.outvars[self.outputs[g][name]]): jnp.asarray(value, v.aval.dtype)
             for g, known in (("value", self.latents), ("param", self.params))
             for name, value in (values or {}).items()
             if name in known
@@ -131,7 +134,11 @@ class Program:
 
 
 def trace_program(
-    model: Callable[..., Any], arrays: Mapping[str, Any], constants: Mapping[str, Any], subsample: bool = False
+    model: Callable[..., Any],
+    arrays: Mapping[str, Any],
+    constants: Mapping[str, Any],
+    subsample: bool = False,
+    discrete: bool = False,
 ) -> tuple[Program, list[Any]]:
     """Run the model once, abstractly.
 
@@ -140,6 +147,7 @@ def trace_program(
         arrays: traced data by argument name.
         constants: fixed data by argument name.
         subsample: leave subsampled plates as they are instead of opening them whole.
+        discrete: allow discrete latents.
 
     Returns:
         The program, and its data leaves in the order of its inputs.
@@ -155,7 +163,7 @@ def trace_program(
 
     def run(leaves: list[Any], words: Any) -> list[Any]:
         def once() -> tuple[Trace, Coordinates]:
-            found = Coordinates()
+            found = Coordinates(discrete)
             key = jax.random.wrap_key_data(words, impl="threefry2x32")
             # Whatever the caller has on the stack is about other runs.
             with empty_stack(), user_errors(), trace() as sites, _Keyed(key), found:

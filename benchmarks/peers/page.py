@@ -147,8 +147,8 @@ def _behind(columns: Columns) -> str:
         said = [f"{what} on {_where(found, len(both))}" for what, found in better.items() if found]
         lines.append(f"- {PEERS[peer].title}: {'; '.join(said) or f'on none of {len(both)}'}.")
     intro = (
-        "What each method does better than taut with its verdict, on the models that both fitted; closer is by more than "
-        f"{NOISE}. The verdict's own seconds and gradients are taut's to pay; the others give none."
+        "What each method does better than taut with its verdict, on the models that both fitted; closer is by more "
+        f"than {NOISE}. The verdict's own seconds and gradients are taut's to pay; the others give none."
     )
     return "\n".join([intro, "", *lines]) if lines else "Nothing to compare with."
 

@@ -73,7 +73,7 @@ def diagnose(
     inputs = ([*leaves[:-1], rows], consts)
 
     def loss(learned: Any) -> Any:
-        weights = LogWeights(problem.program, guide, draws, inputs, objective.particles)
+        weights = LogWeights(problem.program, guide, draws, inputs, objective.particles, objective.closed_form)
         return gradient.surrogate(objective, weights, learned.guide, learned.model)
 
     value, slope = jax.jit(jax.value_and_grad(loss))(learned)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from taut._precision import real_dtype
+from taut.algorithms._closed_form import closed_log_weights
 from taut.guides import Flat, Guide, Point
 from taut.problem import Program, log_joint
 
@@ -51,6 +52,7 @@ class LogWeights:
         key: JAX key; the same draws in every call.
         inputs: `Problem.inputs`; rows of subsampled plates are the same for all particles.
         particles: how many.
+        closed_form: take the KL part in closed form; then ``density`` is not read.
     """
 
     program: Program
@@ -58,6 +60,7 @@ class LogWeights:
     key: Any
     inputs: Any
     particles: int
+    closed_form: bool = False
 
     def __call__(self, draw: Any, density: Any, model: Any) -> Any:
         r"""$\log p(x, z_k) - \log q(z_k)$, ``float[particles]``, in nats.
@@ -74,7 +77,10 @@ class LogWeights:
                 log_q = self.guide.log_prob(self.program, density, point, self.inputs)
             return log_p(self.program, point, model, self.inputs) - log_q
 
-        return jax.vmap(one)(jax.random.split(self.key, self.particles))
+        keys = jax.random.split(self.key, self.particles)
+        if self.closed_form:
+            return closed_log_weights(self.program, self.guide, draw, model, keys, self.inputs)
+        return jax.vmap(one)(keys)
 
     def still(self, draw: Any) -> Any:
         r"""$\log q$ of the same draws at the sites that do not follow their parameters, ``float[particles]``."""

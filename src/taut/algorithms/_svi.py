@@ -14,6 +14,7 @@ from taut._errors import TautError
 from taut._keys import jax_key
 from taut._precision import real_dtype, scope
 from taut.algorithms._algorithm import Algorithm, Progress, Solution
+from taut.algorithms._closed_form import check_closed_form, closed_sites
 from taut.algorithms._convergence import (
     BUDGET,
     NONFINITE,
@@ -155,6 +156,8 @@ class SVI(Algorithm):
         """
         guide = bind(guide, problem)
         check_pair(problem, guide, self.pair(guide)[1])
+        if self.objective.closed_form:
+            check_closed_form(guide)
         with scope(problem.precision):
             words = jax.random.key_data(jax_key(key))
             return self._state(problem, words, _start(problem, guide, jax_key(key)))
@@ -201,6 +204,8 @@ class SVI(Algorithm):
         guide = bind(guide, problem)
         learned = state.learned if status == "nonfinite" or state.stages.finished == 0 else state.best
         notes = (_gain_note(state),) if np.isfinite(state.stages.gain) and status != "nonfinite" else ()
+        if self.objective.closed_form:
+            notes += (_closed_note(problem),)
         if status == "nonfinite":
             with scope(problem.precision):
                 words = _step_keys(state.key, state.step)
@@ -285,7 +290,7 @@ def _loop(
         draws, rows = _step_keys(words, step)
         here = _at_rows(inputs, rows)
 
-        weights = LogWeights(program, guide, draws, here, objective.particles)
+        weights = LogWeights(program, guide, draws, here, objective.particles, objective.closed_form)
         return gradient.surrogate(objective, weights, learned.guide, learned.model)
 
     def advance(carry: Any) -> Any:
@@ -324,12 +329,20 @@ def _compare(
         here = _at_rows(inputs, rows)
 
         def estimate(learned: Learned) -> Any:
-            weights = LogWeights(program, guide, draws, here, objective.particles)
+            weights = LogWeights(program, guide, draws, here, objective.particles, objective.closed_form)
             return objective.reduce(weights(learned.guide, learned.guide, learned.model))
 
         return estimate(new) - estimate(old)
 
     return jax.lax.map(one, jnp.arange(_PAIRS))
+
+
+def _closed_note(problem: Problem) -> str:
+    closed = closed_sites(problem.program)
+    sampled = [name for name in problem.latents if name not in closed]
+    return (
+        f"KL in closed form for {', '.join(closed) or 'the entropy alone'}; sampled for {', '.join(sampled) or 'none'}"
+    )
 
 
 def _gain_note(state: State) -> str:

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from taut.objectives._objective import Bound, Objective, whole_particles
+from taut._errors import TautError
+from taut.objectives._objective import KL, Bound, Objective, whole_particles
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,16 @@ class ELBO(Objective):
     Estimated by $\frac1K \sum_k \log w_k$. More particles average the noise (variance $\propto 1/K$); they do not
     tighten the bound, which is what `IWAE` is for.
 
+    With ``kl="analytic"`` the entropy of $q$ and the expected log priors that have a closed form are not sampled:
+    for `MeanField` and `FullRank` guides, every site with a Normal prior that depends on no other latent,
+
+    $$\mathcal L = \mathbb E_q\Big[\sum_{s \notin A} \log p_s\Big] + \sum_{s \in A} \mathbb E_q[\log p_s] + H(q)$$
+
+    with $A$ found in the traced model; the other sites are sampled as ever.
+
     Args:
         particles: draws per estimate $K$.
+        kl: ``"sampled"``, or ``"analytic"`` for less noise.
 
     Source: Jordan, Ghahramani, Jaakkola, Saul (1999), An introduction to variational methods for graphical models.
 
@@ -28,11 +37,25 @@ class ELBO(Objective):
     """
 
     particles: int = 1
+    kl: KL = "sampled"
     bound: ClassVar[Bound | None] = "lower"
     averages: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole_particles(self)
+        if self.kl not in ("sampled", "analytic"):
+            raise TautError(
+                "bad-argument",
+                site="kl",
+                found=f"ELBO(kl={self.kl!r})",
+                expected='"sampled" or "analytic"',
+                remedy='taut.objectives.ELBO(kl="analytic")',
+            )
+
+    @property
+    def closed_form(self) -> bool:
+        """See `Objective`."""
+        return self.kl == "analytic"
 
     def reduce(self, log_weights: Any) -> Any:
         """See `Objective`."""

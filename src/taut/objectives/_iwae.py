@@ -8,18 +8,25 @@ from typing import Any, ClassVar
 
 from jax.nn import logsumexp
 
-from taut.objectives._objective import Bound, Objective, whole_particles
+from taut._errors import TautError
+from taut.objectives._objective import KL, Bound, Objective, whole_particles
 
 
 @dataclass(frozen=True)
 class IWAE(Objective):
     r"""The importance-weighted bound, $\mathcal L_K = \mathbb E\big[\log \frac1K \sum_{k=1}^K w_k\big] \le \log Z$.
 
-    It rises with $K$ towards the log evidence; $K = 1$ is the `ELBO`. One set of log-weights stands for the whole data
+    It rises with $K$ towards the log evidence; $K = 1$ is the `ELBO`. Particles stand inside of the logarithm here, and
+    tighten the bound; those of the `ELBO` stand outside, and only average. One set of log-weights stands for the whole data
     set: with independent local latents the bound is loose in their number.
 
     Args:
         particles: draws per estimate $K$.
+        kl: ``"sampled"``; there is no other.
+
+    Raises:
+        TautError: ``bad-combination`` for ``kl="analytic"``: an expected log prior inside of the logarithm is no
+            log-weight, and the result may lie above the evidence.
 
     Source: Burda, Grosse, Salakhutdinov (2016), Importance weighted autoencoders.
 
@@ -29,10 +36,20 @@ class IWAE(Objective):
     """
 
     particles: int = 8
+    kl: KL = "sampled"
     bound: ClassVar[Bound | None] = "lower"
 
     def __post_init__(self) -> None:
         whole_particles(self)
+        if self.kl != "sampled":
+            raise TautError(
+                "bad-combination",
+                site="kl",
+                found=f"IWAE(particles={self.particles}, kl={self.kl!r})",
+                expected='kl="sampled": there is no closed-form KL inside an importance-weighted bound; with one the '
+                "result is no bound and may lie above the evidence",
+                remedy=f'IWAE(particles={self.particles}), or ELBO(kl="analytic")',
+            )
 
     def reduce(self, log_weights: Any) -> Any:
         """See `Objective`."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from taut._errors import TautError
 
 Bound = Literal["lower", "upper"]
+KL = Literal["sampled", "analytic"]
 
 
 class Objective(abc.ABC):
@@ -27,6 +28,11 @@ class Objective(abc.ABC):
     particles: int
     bound: ClassVar[Bound | None]
     averages: ClassVar[bool] = False
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the KL part of the log-weights is taken in closed form; only means of log-weights can have that."""
+        return False
 
     @abc.abstractmethod
     def reduce(self, log_weights: Any) -> Any:

@@ -4,7 +4,7 @@ from taut.problem._coordinates import DISCRETE, Latent, Param, unconstrained_ini
 from taut.problem._cost import elements
 from taut.problem._data import split
 from taut.problem._digest import digest
-from taut.problem._kernel import Kernel, compilations, count_compilation, log_joint
+from taut.problem._kernel import Kernel, compilations, count_compilation, fill, log_joint
 from taut.problem._predictive import NewRows, predictive
 from taut.problem._problem import Problem
 from taut.problem._program import Program, trace_program
@@ -22,6 +22,7 @@ __all__ = [
     "count_compilation",
     "digest",
     "elements",
+    "fill",
     "log_joint",
     "predictive",
     "split",

@@ -9,11 +9,12 @@ import pytest
 import taut
 from taut import dist
 from taut._draws import orthogonal_antithetic
-from taut.algorithms import FixedDraws, Run, Solution, linear_response
+from taut.algorithms import FixedDraws, LowRankDraws, Run, Solution, linear_response
 from taut.algorithms._fixed_draws import init, maximise
 from taut.algorithms._linear_response import respond
+from taut.algorithms._low_rank_shape import Shape
 from taut.algorithms._mean_field import mean_field_draws
-from taut.guides import Delta, FullRank, GaussianMixture, MeanField
+from taut.guides import Delta, FullRank, GaussianMixture, LowRank, MeanField
 
 
 def gaussian(mean, precision):
@@ -76,6 +77,89 @@ def test_conjugate_gradients_past_the_dense_limit():
     assert found.residual <= 1e-6
     # The dense Hessian would take 2 D M = 640,000 gradients.
     assert found.gradients < 300_000
+
+
+def thousand():
+    """A Gaussian of 1,000 latents whose covariance is five factors and unequal noise: precision by Woodbury."""
+    rng, d = np.random.default_rng(2), 1000
+    loadings, noise = rng.normal(size=(d, 5)) * np.array([3.0, 2.0, 1.0, 1.0, 0.5]), np.exp(rng.normal(size=d))
+    inner = np.linalg.inv(np.eye(5) + loadings.T @ (loadings / noise[:, None]))
+    half = loadings / noise[:, None]
+
+    def model(mean, noise, half, inner):
+        z = taut.sample("z", dist.ImproperUniform(dist.constraints.real, (d,), ()))
+        x = z - mean
+        taut.factor("density", -0.5 * jnp.sum(x * x / noise) + 0.5 * (x @ half) @ inner @ (half.T @ x))
+        taut.deterministic("some", z[:3])
+        taut.deterministic("total", z.sum())
+
+    mean = 3.0 * rng.normal(size=d)
+    data = dict(mean=mean, noise=noise, half=half, inner=inner)
+    weights = np.eye(4, d)
+    weights[3] = 1.0
+    truth = (weights * noise) @ weights.T + (weights @ loadings) @ (weights @ loadings).T
+    precision = 1.0 / noise - np.einsum("ij,jk,ik->i", half, inner, half)
+    return taut.Problem(model, data), mean, precision, truth
+
+
+def test_a_thousand_correlated_latents_of_which_four_scalars_are_asked():
+    """Mean field at its optimum 1 / P_ii, whose own variances are far too small, gives the exact covariances."""
+    problem, mean, precision, truth = thousand()
+    solution = Solution(MeanField(), {"loc": mean, "log_scale": -0.5 * np.log(precision)}, np.zeros(0), "converged")
+    assert np.all(1.0 / precision[:3] < 0.6 * np.diagonal(truth)[:3])
+    found = linear_response(problem, solution, ["some", "total"])
+    np.testing.assert_allclose(correlation(found.covariance, truth), correlation(truth, truth), atol=1e-5)
+    assert found.residual <= 1e-6
+    # The dense Hessian of the mean alone takes 2 D M = 128,000.
+    assert found.gradients < 50_000
+
+
+def test_a_low_rank_fit_whose_rank_is_too_small_answers_exactly():
+    """Two directions where five are needed: mean and scales respond as the target's own Hessian says."""
+    problem, _, _, truth = thousand()
+    solution = Run()(LowRankDraws(), problem, LowRank(2), 0)
+    assert solution.params["directions"].shape == (1000, 2)
+    found = linear_response(problem, solution, ["some", "total"])
+    np.testing.assert_allclose(correlation(found.covariance, truth), correlation(truth, truth), atol=1e-5)
+
+
+def test_conjugate_gradients_in_the_frame_of_a_low_rank_gaussian_are_the_dense_formula():
+    """On a skewed target in three dimensions, at the same draws: differences of the ELBO's value along every pair of
+    the coordinates ``(m, log s)`` give all of H, without the code's own gradients."""
+    rng = np.random.default_rng(4)
+    shape = Shape(np.array([0.3, -0.2, 0.1]), np.array([0.7, 0.9, 0.5]), np.eye(3, 1), np.array([1.4]))
+    draws = orthogonal_antithetic(64, 3, rng, radii="stratified")
+
+    def evaluate(z):
+        x, y, w = z.T
+        log_p = -np.exp(0.5 * x) + x - 0.5 * (y - 0.7 * x) ** 2 - 0.05 * y**4 - (w - 0.4 * y) ** 2
+        return log_p, np.column_stack(
+            [
+                -0.5 * np.exp(0.5 * x) + 1 + 0.7 * (y - 0.7 * x),
+                -(y - 0.7 * x) - 0.2 * y**3 + 0.8 * (w - 0.4 * y),
+                -2 * (w - 0.4 * y),
+            ]
+        )
+
+    def elbo(v):
+        rotated = draws.copy()
+        rotated[:, 0] *= 1.4
+        return evaluate(shape.mean + v[:3] + rotated * shape.scale * np.exp(v[3:]))[0].mean() + v[3:].sum()
+
+    h, axes = 1e-3, np.eye(6)
+    hessian = -np.array(
+        [
+            [
+                (elbo(h * a + h * b) - elbo(h * a - h * b) - elbo(h * b - h * a) + elbo(-h * a - h * b)) / (4 * h * h)
+                for a in axes
+            ]
+            for b in axes
+        ]
+    )
+    exact = np.linalg.inv(hessian)[:3, :3]
+    found, _, residual = respond(evaluate, shape.mean, shape, np.zeros(0), draws, np.eye(3))
+    assert residual <= 1e-6
+    np.testing.assert_allclose(found, exact, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["mean field", "full rank"])

@@ -14,13 +14,14 @@ from taut._keys import generator
 from taut.algorithms._algorithm import Solution
 from taut.algorithms._deterministic import evaluator
 from taut.algorithms._fixed_draws import init
+from taut.algorithms._low_rank_shape import Shape, round_shape
 from taut.algorithms._mean_field import linear_response as whole_response
 from taut.algorithms._mean_field import mean_field_draws
 from taut.algorithms._mode_search import centredness_of, precise
 from taut.algorithms._moving_frame import lower_indices, metric
 from taut.algorithms._polish import polish
 from taut.algorithms._starts import Evaluate
-from taut.guides import Delta, FullRank, MeanField
+from taut.guides import Delta, FullRank, LowRank, MeanField
 from taut.problem import Problem
 
 WHOLE_LIMIT = 300  # up to this dimension a mean-field fit gets its whole covariance at once
@@ -56,12 +57,13 @@ def linear_response(
     which is exact for a Gaussian posterior, whatever the guide leaves out. $J$ is the identity for sites on the real
     line and comes from differences of the map elsewhere (the delta method). A mean-field guide of at most 300 latents
     takes all of $H$ ($2DM$ gradients); otherwise each scalar costs one run of conjugate gradients on Hessian-vector
-    products, $2M$ gradients each, in q's own units, where $H$ is close to diag(1, 2). For a point it is Laplace's
-    covariance. The model's own parameters are held where they are.
+    products, $2M$ gradients each, in q's own units, where $H$ is close to diag(1, 2): nothing of size $D^2$ is formed
+    for a `MeanField` or `LowRank` guide (of the latter the directions stay, mean and scales answer). For a point it is
+    Laplace's covariance. The model's own parameters are held where they are.
 
     Args:
         problem: the problem on its full data.
-        solution: a `MeanField`, `FullRank` or `Delta` guide at its optimum, with its parameters.
+        solution: a `MeanField`, `LowRank`, `FullRank` or `Delta` guide at its optimum, with its parameters.
         names: sites; all latents by default.
         key: of the fixed draws.
 
@@ -88,11 +90,11 @@ def linear_response(
     """
     wanted = list(problem.latents) if names is None else [names] if isinstance(names, str) else list(names)
     guide, params = solution.guide, solution.params
-    if not isinstance(guide, FullRank | MeanField | Delta):
+    if not isinstance(guide, FullRank | LowRank | MeanField | Delta):
         raise TautError(
             "bad-combination",
             found=f"linear response of {type(guide).__name__}",
-            expected="a MeanField, FullRank or Delta guide: one Gaussian, or a point",
+            expected="a MeanField, LowRank, FullRank or Delta guide: one Gaussian, or a point",
             remedy="taut.fit(model, data, guide=taut.guides.MeanField())",
         )
     lam = centredness_of(problem, guide.centredness)
@@ -108,17 +110,21 @@ def linear_response(
         directions = _directions(problem, wanted, row, np.diagonal(mode.factor), lam)
         half = directions @ mode.factor
         return _response(half @ half.T, first.gradients + mode.gradients)
-    mean_field = isinstance(guide, MeanField)
-    factor = np.exp(np.asarray(params["log_scale"], float)) if mean_field else FullRank.factor(params)
-    scale = factor if mean_field else np.linalg.norm(factor, axis=1)
+    factor: np.ndarray | Shape
+    if isinstance(guide, FullRank):
+        factor = FullRank.factor(params)
+        scale, draws = (
+            np.linalg.norm(factor, axis=1),
+            orthogonal_antithetic(max(8 * d, 128), d, rng, radii="stratified"),
+        )
+    else:
+        scale, draws = np.exp(np.asarray(params["log_scale"], float)), mean_field_draws(0, d, rng)
+        factor = Shape(mean, *LowRank.parts(params)) if isinstance(guide, LowRank) else round_shape(mean, scale)
     directions = _directions(problem, wanted, np.concatenate([mean, point]), scale, lam)
-    if mean_field and d <= WHOLE_LIMIT:
-        state = init(evaluate, mean, factor, mean_field_draws(0, d, rng), point=point)
+    if isinstance(guide, MeanField) and d <= WHOLE_LIMIT:
+        state = init(evaluate, mean, scale, draws, point=point)
         covariance, used = whole_response(evaluate, state, difference)
         return _response(directions @ covariance @ directions.T, used + len(state.draws))
-    draws = mean_field_draws(0, d, rng)
-    if not mean_field:
-        draws = orthogonal_antithetic(max(8 * d, 128), d, rng, radii="stratified")
     covariance, used, residual = respond(evaluate, mean, factor, point, draws, directions, difference=difference)
     return _response(covariance, used)._replace(residual=residual)
 
@@ -126,7 +132,7 @@ def linear_response(
 def respond(
     evaluate: Evaluate,
     mean: np.ndarray,
-    factor: np.ndarray,
+    factor: np.ndarray | Shape,
     point: np.ndarray,
     draws: np.ndarray,
     directions: np.ndarray,
@@ -136,13 +142,13 @@ def respond(
 ) -> tuple[np.ndarray, int, float]:
     r"""$J [H^{-1}]_{mm} J^\top$ by conjugate gradients, one run for each row of $J$.
 
-    In the frame ``z = m + C (a + L u)``, with logarithms on the diagonal of ``L``; the preconditioner is the inverse of
-    what ``H`` is when the target is q itself.
+    In the frame ``z = m + C (a + L u)``, with logarithms on the diagonal of ``L``, or of the scales alone where C is a
+    `Shape`; the preconditioner is the inverse of what ``H`` is when the target is q itself.
 
     Args:
         evaluate: rows ``(n, D + P)`` to ``(log_p, gradients)``.
         mean: ``(D,)``.
-        factor: ``(D, D)`` lower triangular, or ``(D,)`` standard deviations.
+        factor: ``(D, D)`` lower triangular, ``(D,)`` standard deviations, or a `Shape`.
         point: the model's own parameters, ``(P,)``.
         draws: fixed draws ``(M, D)``.
         directions: $J$, ``(k, D)``.
@@ -153,9 +159,13 @@ def respond(
         ``(k, k)``, the number of gradients, and the largest relative residual.
     """
     d = len(mean)
-    small = metric(factor, 0)
-    gradient = _frame_gradient(evaluate, mean, factor, point, draws)
-    pulled = directions * factor if factor.ndim == 1 else directions @ factor
+    if isinstance(factor, np.ndarray) and factor.ndim == 2:
+        small, pulled = metric(factor, 0), directions @ factor
+        gradient = _frame_gradient(evaluate, mean, factor, point, draws)
+    else:
+        shape = factor if isinstance(factor, Shape) else round_shape(mean, factor)
+        small, pulled = metric(shape.scale, 0), shape.back(directions)
+        gradient = _shape_gradient(evaluate, shape, point, draws)
     solved = np.empty_like(pulled)
     used, residual = 0, 0.0
 
@@ -192,31 +202,47 @@ def _frame_gradient(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Gradient of the fixed-draw ELBO at ``(a, L)`` of the frame, the lower triangle of ``L`` row by row."""
     m, d = u.shape
-    i, j, diagonal = lower_indices(d) if factor.ndim == 2 else (np.arange(d), np.arange(d), np.arange(d))
+    i, j, diagonal = lower_indices(d)
 
     def gradient(v: np.ndarray) -> np.ndarray:
         a, spread = v[:d], v[d:].copy()
         spread[diagonal] = np.exp(spread[diagonal])
-        if factor.ndim == 1:
-            z = mean + factor * (a + spread * u)
-        else:
-            low = np.zeros((d, d))
-            low[i, j] = spread
-            z = mean + (a + u @ low.T) @ factor.T
-        log_p, g = evaluate(np.concatenate([z, np.broadcast_to(point, (m, len(point)))], axis=1))
-        if not np.isfinite(log_p).all():
-            raise TautError(
-                "nonfinite",
-                found="a density of zero, or not finite, at a draw of the fitted guide",
-                expected="a guide whose draws all have a finite density",
-                remedy="taut.fit(model, data), and look at the verdict first",
-            )
-        gw = g[:, :d] * factor if factor.ndim == 1 else g[:, :d] @ factor
-        moment = np.einsum("ij,ij->j", gw, u) / m if factor.ndim == 1 else (gw.T @ u)[i, j] / m
+        low = np.zeros((d, d))
+        low[i, j] = spread
+        gw = _slopes(evaluate, mean + (a + u @ low.T) @ factor.T, point) @ factor
+        moment = (gw.T @ u)[i, j] / m
         moment[diagonal] = moment[diagonal] * spread[diagonal] + 1.0
         return np.concatenate([gw.mean(0), moment])
 
     return gradient
+
+
+def _shape_gradient(
+    evaluate: Evaluate, shape: Shape, point: np.ndarray, u: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The same at ``(a, b)`` of ``z = m + C a + s exp(b) R u``."""
+    m, d = u.shape
+    spread = shape.rotate(u) * shape.scale
+
+    def gradient(v: np.ndarray) -> np.ndarray:
+        stretched = spread * np.exp(v[d:])
+        g = _slopes(evaluate, shape.out(v[:d]) + stretched, point)
+        return np.concatenate([shape.back(g.mean(0)), np.einsum("ij,ij->j", g, stretched) / m + 1.0])
+
+    return gradient
+
+
+def _slopes(evaluate: Evaluate, z: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Gradients in the latents, ``(M, D)``; all must be finite."""
+    log_p, g = evaluate(np.concatenate([z, np.broadcast_to(point, (len(z), len(point)))], axis=1))
+    if not np.isfinite(log_p).all():
+        raise TautError(
+            "nonfinite",
+            found="a density of zero, or not finite, at a draw of the fitted guide",
+            expected="a guide whose draws all have a finite density",
+            remedy="taut.fit(model, data), and look at the verdict first",
+        )
+    return g[:, : z.shape[1]]
 
 
 def _directions(problem: Problem, names: list[str], row: np.ndarray, scale: np.ndarray, lam: np.ndarray) -> np.ndarray:
@@ -224,7 +250,7 @@ def _directions(problem: Problem, names: list[str], row: np.ndarray, scale: np.n
     d = problem.dim
     own = [name for name in names if name in problem.latents and _is_real(problem, name, lam)]
     if len(own) == len(names):
-        return np.concatenate([np.eye(d)[problem.layout[name]] for name in names])
+        return np.concatenate([_rows(d, problem.layout[name]) for name in names])
     here = problem.constrain(row[None], lam)
     for name in names:
         if name not in here or name in problem.params:
@@ -250,9 +276,14 @@ def _directions(problem: Problem, names: list[str], row: np.ndarray, scale: np.n
     for name in names:  # differences are exact for the identity up to rounding: leave the rounding out
         size = int(np.prod(here[name].shape[1:]))
         if name in own:
-            found[start : start + size] = np.eye(d)[problem.layout[name]]
+            found[start : start + size] = _rows(d, problem.layout[name])
         start += size
     return found
+
+
+def _rows(d: int, part: slice) -> np.ndarray:
+    """These rows of the identity."""
+    return np.eye(part.stop - part.start, d, part.start)
 
 
 def _is_real(problem: Problem, name: str, lam: np.ndarray) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from taut.algorithms._modes import find_modes
-from taut.algorithms._polish import polish
+from taut.algorithms._polish import _restrained, polish
 from taut.algorithms._starts import explore
 
 
@@ -137,3 +137,20 @@ def test_coordinates_past_the_factor_are_held():
 
     got = polish(evaluate, np.array([0.0, 5.0]), np.eye(1))
     np.testing.assert_allclose(got.mean, [5.0, 5.0], atol=1e-6)
+
+
+def test_straight_tails_are_not_flat():
+    """|x| has no curvature: half a nat is lost at 0.5 on both sides. Half a line of it is flat on the other half."""
+
+    def laplace(z):
+        return -np.abs(z).sum(1), -np.sign(z)
+
+    def half(z):
+        return -np.maximum(z, 0).sum(1), -(z > 0).astype(float)
+
+    both, _ = _restrained(laplace, np.zeros(2), 0.0, np.eye(2), 1e-3)
+    step = 10**0.25  # lengths are tried four to a decade
+    assert np.all((both >= 0.5) & (both <= 0.5 * step))
+    assert _restrained(half, np.zeros(1), 0.0, np.eye(1), 1e-3)[0] == 0
+    # Started off the kink, where every difference is zero.
+    assert polish(laplace, np.array([0.3, -0.2]), 1e-3 * np.eye(2)).flat is None

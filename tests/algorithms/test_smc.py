@@ -158,10 +158,10 @@ def test_moves_leave_the_target_as_it_is(step, trajectory):
     rng = np.random.default_rng(3)
     z = rng.logistic(size=(40_000, 2))
     frames = Frames(np.array([[[2.0, 0.0], [1.5, 1.0]]]), np.zeros(len(z), int))
-    cloud, acceptance = logistic(z), 0.0
+    cloud, acceptance = logistic(z), np.zeros(1)
     for _ in range(3):
         cloud, acceptance = hmc(logistic, cloud, 1.0, frames, step, trajectory, rng)
-    assert 0.1 < acceptance < 0.995
+    assert 0.1 < acceptance.mean() < 0.995
     assert np.mean(np.all(cloud.z == z, axis=1)) < 0.4  # they did move
     for column in (*cloud.z.T,):
         assert stats.kstest(column, stats.logistic.cdf).pvalue > 1e-3
@@ -244,19 +244,19 @@ def test_drift_is_seen_and_noise_is_not():
         return Round(x.mean(0), (x**2).mean(0))
 
     first, second = rng.normal(size=(8, 512, 3)), rng.normal(size=(8, 512, 3))
-    assert drift(averages(first), averages(second), first[0]).settled
+    assert drift(averages(first), averages(second), first[0]).settled()
     found = drift(averages(first), averages(second + [0.0, 0.2, 0.0]), first[0])
-    assert not found.settled and found.worst == 1
+    assert not found.settled() and found.worst == 1
     np.testing.assert_allclose(found.moved[0, 1], 0.2, atol=4 * np.sqrt(2 / 8 / 512))
     # One state for each particle could not have shown a drift of 0.15 sd.
-    assert not drift(averages(first[:1]), averages(second[:1]), first[0]).settled
+    assert not drift(averages(first[:1]), averages(second[:1]), first[0]).settled()
 
 
 def test_a_drift_away_from_q_gets_less_allowance():
     """0.09 +- 0.025 of a variance is within 0.03 + 3.3 errors, but not within 0.03 + 2 where the gap still grows."""
     moved, se = np.array([[0.0], [0.09]]), np.array([[0.01], [0.025]])
     for gap, settled in ((0.0, True), (0.5, False), (-0.5, True)):
-        assert Drift(moved, se, np.array([[0.0], [gap]])).settled is settled
+        assert Drift(moved, se, np.array([[0.0], [gap]])).settled() is settled
 
 
 def test_the_funnel_index_counts_leaves():
@@ -314,8 +314,9 @@ def test_the_error_of_the_evidence_is_honest():
 
     problem = taut.Problem(model)
     params = FullRank.from_moments(np.array([-0.5, -0.5]), np.eye(2))
-    runs = [smc(problem, FullRank(), params, NONE, key, SMCSettings(256, 1)) for key in range(40)]
-    z = np.array([run.log_evidence / run.log_evidence_se for run in runs])
+    runs = [smc(problem, FullRank(), params, NONE, key, SMCSettings(512, 16)) for key in range(40)]
+    z = np.array([run.log_evidence / run.log_evidence_se for run in runs if run.converged])
+    assert len(z) > 30
     # A chi-squared of 40 degrees over 40 lies below 1.9 but for one in a thousand.
     assert 0.2 < np.mean(z**2) < 1.9
     assert abs(np.mean([run.log_evidence for run in runs])) < 0.03

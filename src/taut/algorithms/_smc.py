@@ -10,7 +10,10 @@ import jax
 import numpy as np
 
 from taut._keys import generator
+from taut.algorithms._bridge import Bridge, bridge
 from taut.algorithms._smc_checks import Drift, Round, Scale, drift, funnel_index
+from taut.algorithms._smc_evidence import LogDensity, bridged
+from taut.algorithms._smc_leaves import density_map
 from taut.algorithms._smc_moves import (
     Cloud,
     Frames,
@@ -22,15 +25,23 @@ from taut.algorithms._smc_moves import (
     resampled,
     tuned,
 )
+from taut.algorithms._smc_scales import ScaleMap, scale_maps
 from taut.algorithms._smc_target import Components, Target
 from taut.guides import FullRank, GaussianMixture, Guide, MeanField
 from taut.problem import Problem
 
 ISLANDS = 4
+# Coordinates of a move: those of q; hierarchies non-centred; funnels undone as the particles show them.
+PLAIN, SWAPPED, SCALED, NECK, FINE = "plain", "swapped", "scaled", "neck", "fine"
 _SHORT, _LONG = 1.57, 4.7
 _ROUNDS = (1, 1, 2, 4)
+_BRIDGED = 4  # states of a round that the evidence is made of
 _SNAPSHOTS = 16  # most states of a round that are kept as draws
 _MOST_TEMPERATURES = 200
+_FUNNEL = 0.25  # strength from which on a driver of scales gets coordinates of its own
+_STUCK, _STUCK_SHARE = 0.15, 0.01  # acceptance that this share of the particles must exceed over a round
+_FINER = 5.0  # how much shorter the steps are that loosen the others
+_USEFUL = 0.8  # of q's step that coordinates of their own must allow
 _NEGLIGIBLE = 0.1  # mean centredness below which moves at 0 would repeat those made
 
 
@@ -43,12 +54,15 @@ class SMCSettings:
         moves: of the first round at the posterior's end, $n_0$; rounds have $n_0, n_0, 2 n_0, 4 n_0$.
         share: relative effective sample size that a step of temperature keeps.
         most_gradients: no move is begun that would exceed it.
+        sharp: whether averages must be known well enough to show a drift of 0.15 sds; without it a run only has to show
+            none, which is enough where importance weights have already bounded every error of q.
     """
 
     particles: int = 512
     moves: int = 8
     share: float = 0.9
     most_gradients: int = 4_000_000
+    sharp: bool = True
 
 
 class SMCResult(NamedTuple):
@@ -58,8 +72,9 @@ class SMCResult(NamedTuple):
         points: states of the last round, ``(T P, D + num_params)``, all of one moment together; equal weights.
         particles: P; the islands are the quarters of each moment, in order.
         centredness: coordinates of the points.
-        log_evidence: $\\log Z$, nats.
-        log_evidence_se: its standard error: from the islands, or from the weights if that is larger.
+        log_evidence: $\\log Z$, nats: by a bridge from the particles at rest, or what annealing gave if none was built.
+        log_evidence_se: its standard error.
+        annealed_log_evidence: from the weights on the way, nats: too low where q was too narrow.
         island_log_evidence: one for each island.
         island_sd: their standard deviation, nats.
         drift: between the last two rounds.
@@ -76,6 +91,7 @@ class SMCResult(NamedTuple):
     centredness: np.ndarray
     log_evidence: float
     log_evidence_se: float
+    annealed_log_evidence: float
     island_log_evidence: tuple[float, ...]
     island_sd: float
     drift: Drift | None
@@ -148,8 +164,17 @@ class _Run:
         self.begun = z
         self.groups = self.components.density(z)[2]
         self.cloud = self.target.cloud(z, self.lam, with_q=True)
+        self.begun_ratio = self.cloud.log_p - self.cloud.log_q
         self.frames = Frames(self.components.factors, self.groups)
-        self.step = {False: problem.dim**-0.25, True: problem.dim**-0.25}
+        self.step = dict.fromkeys((PLAIN, SWAPPED, SCALED, NECK), problem.dim ** (-0.25))
+        self.maps: dict[str, ScaleMap] = {}
+        self.apart: dict[str, Frames] = {}
+        self.stiff = False
+        self.tried: set[str] = set()
+        self.seen: tuple[ScaleMap, ...] = ()
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = density_map(self._posterior, self.cloud.z, self.rng)
+        self.fixed_maps = {SCALED: found} if found is not None else {}
         self.island_log_z = np.zeros(ISLANDS)
         self.relative_variance = 0.0
         self.temperatures = 0
@@ -169,19 +194,24 @@ class _Run:
             now, snapshots, acceptance = done
             if previous is not None:
                 found = drift(previous, now, self.scale(self.begun))
-                if converged := found.settled:
+                if converged := found.settled(sharp=self.settings.sharp) and not self.stiff:
                     break
             previous = now
         z = np.concatenate(snapshots)
         points = self.target.whole(z)
         island_sd = float(self.island_log_z.std(ddof=1)) if alive else np.inf
+        annealed = float(np.logaddexp.reduce(self.island_log_z) - np.log(ISLANDS))
+        # Four islands may agree by chance: no better than the weights themselves allow.
+        evidence = Bridge(annealed, float(max(island_sd / np.sqrt(ISLANDS), np.sqrt(self.relative_variance))))
+        if converged:
+            evidence = self._bridged(snapshots) or evidence
         return SMCResult(
             points=points,
             particles=self.settings.particles,
             centredness=self.lam,
-            log_evidence=float(np.logaddexp.reduce(self.island_log_z) - np.log(ISLANDS)),
-            # Four islands may agree by chance: no better than the weights themselves allow.
-            log_evidence_se=float(max(island_sd / np.sqrt(ISLANDS), np.sqrt(self.relative_variance))),
+            log_evidence=evidence.log_evidence,
+            log_evidence_se=evidence.se,
+            annealed_log_evidence=annealed,
             island_log_evidence=tuple(self.island_log_z.tolist()),
             island_sd=island_sd,
             drift=found,
@@ -192,6 +222,40 @@ class _Run:
             gradients=self.target.gradients,
             funnel_index=self._funnel_index(z),
         )
+
+    def _bridged(self, snapshots: list[np.ndarray]) -> Bridge | None:
+        """The most precise of the bridges from particles at rest to q, and to Gaussians in each kind of coordinates."""
+        kept = [snapshots[i] for i in np.unique(np.linspace(0, len(snapshots) - 1, _BRIDGED).astype(int))]
+        shape = (len(kept), self.settings.particles)
+        rows = np.concatenate(kept)
+        here = self.target.cloud(rows, self.lam, with_q=True)
+        found = [bridge((here.log_p - here.log_q).reshape(shape), self.begun_ratio)]
+
+        def plain(z: np.ndarray) -> np.ndarray:
+            return self.target.cloud(z, self.lam, with_q=False).log_p
+
+        def to(z: np.ndarray, log_p: np.ndarray, evaluate: LogDensity) -> None:
+            if np.isfinite(z).all() and np.isfinite(log_p).all():
+                states = z.reshape(*shape, z.shape[1])
+                found.append(bridged(states, log_p.reshape(shape), self.groups, evaluate, self.rng))
+
+        to(rows, here.log_p, plain)
+        for learnt in self.maps.values():
+            u = learnt.apart(rows)
+
+            def pulled(u: np.ndarray, learnt: ScaleMap = learnt) -> np.ndarray:
+                return learnt.pulled(self.target.cloud(learnt.back(u), self.lam, with_q=False), u).log_p
+
+            to(u, learnt.pulled(here, u).log_p, pulled)
+        if self.swaps:
+            x = self.target.swapped(rows, self.lam, self.zero)
+
+            def swapped(x: np.ndarray) -> np.ndarray:
+                return self.target.cloud(x, self.zero, with_q=False).log_p
+
+            to(x, swapped(x), swapped)
+        best = min(found, key=lambda b: b.se)
+        return best if np.isfinite(best.log_evidence) and np.isfinite(best.se) else None
 
     def _temper(self) -> None:
         beta = 0.0
@@ -205,10 +269,12 @@ class _Run:
                 return
             if self.temperatures > 1:
                 self.frames = adapted(self.components.factors, self.groups, self.cloud.z)
-            if self.temperatures >= _MOST_TEMPERATURES or self._too_dear(self.step[False], _SHORT):
+                self._learn_scales()
+            way = [PLAIN, *self.maps][self.temperatures % (1 + len(self.maps))]
+            if self.temperatures >= _MOST_TEMPERATURES or self._too_dear(self.step[way], _SHORT):
                 self.capped = True
                 return
-            self._move(beta, _SHORT)
+            self._move(way, beta, _SHORT)
 
     def _resample(self, log_weights: np.ndarray) -> None:
         size = len(log_weights) // ISLANDS
@@ -229,29 +295,68 @@ class _Run:
         cost = self.settings.particles * (leapfrogs(step, trajectory) + 2)
         return self.target.gradients + cost > self.settings.most_gradients
 
-    def _move(self, beta: float, trajectory: float) -> float:
+    def _move(self, way: str, beta: float, trajectory: float) -> np.ndarray:
+        if way == SWAPPED:
+            return self._move_swapped(trajectory)
         with_q = beta < 1.0
-        self.cloud, acceptance = hmc(
-            lambda z: self.target.cloud(z, self.lam, with_q=with_q),
-            self.cloud, beta, self.frames, self.step[False], trajectory, self.rng,
-        )  # fmt: skip
-        self.step[False] = tuned(self.step[False], acceptance)
-        return acceptance
+        here, frames = self.cloud, self.frames
 
-    def _move_apart(self, trajectory: float) -> float:
+        def evaluate(x: np.ndarray) -> Cloud:
+            return self.target.cloud(x, self.lam, with_q=with_q)
+
+        learnt = self.maps.get(way)
+        self.tried.add(way)
+        if learnt is not None:
+            here = learnt.pulled(here, learnt.apart(here.z))
+            frames = self._frames(way, here.z)
+
+            def evaluate(x: np.ndarray) -> Cloud:
+                return learnt.pulled(self.target.cloud(learnt.back(x), self.lam, with_q=with_q), x)
+
+        moved, accepted = hmc(evaluate, here, beta, frames, self._step(way), trajectory, self.rng)
+        self.cloud = moved if learnt is None else learnt.pushed(moved)
+        if way != FINE:
+            self.step[way] = tuned(self.step[way], float(accepted.mean()))
+        return accepted
+
+    def _step(self, way: str) -> float:
+        return self.step[PLAIN] / _FINER if way == FINE else self.step[way]
+
+    def _posterior(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        cloud = self.target.cloud(z, self.lam, with_q=False)
+        return cloud.log_p, cloud.grad_p
+
+    def _learn_scales(self) -> None:
+        self.apart = {}
+        self.seen = scale_maps(self.cloud.z, least=_FUNNEL)
+        if self.fixed_maps:
+            self.maps = self.fixed_maps
+            return
+        found = dict(zip((SCALED, NECK), self.seen, strict=False))
+        # Coordinates that ask for shorter steps than q's undo nothing.
+        self.maps = {
+            way: map_ for way, map_ in found.items()
+            if way not in self.tried or self.step[way] > _USEFUL * self.step[PLAIN]
+        }  # fmt: skip
+
+    def _frames(self, way: str, z: np.ndarray) -> Frames:
+        """Frames for coordinates other than q's, made of the first particles seen in them."""
+        if way not in self.apart:
+            scale = np.maximum(z.std(0), 1e-12)
+            self.apart[way] = adapted(np.broadcast_to(np.diag(scale), self.components.factors.shape), self.groups, z)
+        return self.apart[way]
+
+    def _move_swapped(self, trajectory: float) -> np.ndarray:
         """A move in non-centred coordinates; a particle that cannot be written in them rests."""
         z = self.target.swapped(self.cloud.z, self.lam, self.zero)
         known = np.isfinite(z).all(axis=1)
         z[~known] = z[known][0] if known.any() else 0.0
         there = self.target.cloud(z, self.zero, with_q=False)
-        if self.apart is None:
-            scale = np.maximum(z.std(0), 1e-12)
-            self.apart = adapted(np.broadcast_to(np.diag(scale), self.components.factors.shape), self.groups, z)
-        moved, acceptance = hmc(
+        moved, accepted = hmc(
             lambda x: self.target.cloud(x, self.zero, with_q=False),
-            there, 1.0, self.apart, self.step[True], trajectory, self.rng,
+            there, 1.0, self._frames(SWAPPED, z), self.step[SWAPPED], trajectory, self.rng,
         )  # fmt: skip
-        self.step[True] = tuned(self.step[True], acceptance)
+        self.step[SWAPPED] = tuned(self.step[SWAPPED], float(accepted.mean()))
         back = self.target.swapped(moved.z, self.zero, self.lam)
         again = self.target.cloud(np.where(np.isfinite(back), back, self.cloud.z), self.lam, with_q=False)
         good = known & np.isfinite(back).all(axis=1) & np.isfinite(again.log_p)
@@ -261,27 +366,32 @@ class _Run:
                 for new, old in zip(again, self.cloud, strict=True)
             )
         )
-        return acceptance
+        return np.where(good, accepted, 0.0)
 
     def _round(self, moves: int) -> tuple[Round, list[np.ndarray], float] | None:
         self.frames = adapted(self.components.factors, self.groups, self.cloud.z)
-        self.apart: Frames | None = None
+        self._learn_scales()
+        # Every kind of coordinates gets short and long trajectories.
+        others = [*([SWAPPED] if self.swaps else []), *self.maps, *([FINE] if self.stiff else [])]
+        ways = [PLAIN, *others[:1] * 2, PLAIN, *(way for way in others[1:] for _ in range(2))]
         first, second = np.zeros_like(self.cloud.z), np.zeros_like(self.cloud.z)
         keep = {round(x) for x in np.linspace(0, moves - 1, min(moves, _SNAPSHOTS))}
-        snapshots, accepted = [], 0.0
+        snapshots, accepted = [], np.zeros(len(self.cloud.z))
         for k in range(moves):
-            apart = self.swaps and k % 4 in (1, 2)
-            trajectory = _LONG if k % 2 else _SHORT
-            if self._too_dear(self.step[apart], trajectory):
+            way, trajectory = ways[k % len(ways)], _LONG if k % 2 else _SHORT
+            if self._too_dear(self._step(way), trajectory):
                 self.capped = True
                 return None
-            accepted += self._move_apart(trajectory) if apart else self._move(1.0, trajectory)
+            accepted += self._move(way, 1.0, trajectory)
             x = self.scale(self.cloud.z)
             first += x
             second += x * x
             if k in keep:
                 snapshots.append(self.cloud.z)
-        return Round(first / moves, second / moves), snapshots, accepted / moves
+        accepted /= moves
+        # Where no step of this length is ever accepted, particles neither enter nor leave.
+        self.stiff = bool(np.quantile(accepted, _STUCK_SHARE) < _STUCK)
+        return Round(first / moves, second / moves), snapshots, float(accepted.mean())
 
     def _funnel_index(self, z: np.ndarray) -> int:
         index = funnel_index(z)
@@ -289,4 +399,6 @@ class _Run:
             other = self.target.swapped(z, self.lam, self.zero)
             if np.isfinite(other).all():
                 index = min(index, funnel_index(other))
+        for learnt in (*self.maps.values(), *self.seen) if index else ():
+            index = min(index, funnel_index(learnt.apart(z)))
         return index

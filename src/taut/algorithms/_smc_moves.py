@@ -104,7 +104,7 @@ def hmc(
     step: float,
     trajectory: float,
     rng: np.random.Generator,
-) -> tuple[Cloud, float]:
+) -> tuple[Cloud, np.ndarray]:
     r"""One Hamiltonian move of every particle; leaves :math:`p^\beta q^{1-\beta}` invariant exactly.
 
     In the frame ``z = F x`` with velocity ``v ~ N(0, I)``, leapfrog steps of length ``step * U(0.5, 1.25)``, one
@@ -121,7 +121,7 @@ def hmc(
         rng: generator.
 
     Returns:
-        The particles after the move, and the mean acceptance probability.
+        The particles after the move, and the probability with which each was accepted.
 
     Source: Neal (2011), MCMC using Hamiltonian dynamics.
     """
@@ -152,7 +152,7 @@ def hmc(
     moved = Cloud(
         *(np.where(keep if new.ndim == 2 else accepted, new, old) for new, old in zip(here, cloud, strict=True))
     )
-    return moved, float(probability.mean())
+    return moved, probability
 
 
 def tuned(step: float, acceptance: float) -> float:

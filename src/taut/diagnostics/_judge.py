@@ -205,8 +205,9 @@ def _evidence_agrees(evidence: Evidence, limits: Limits) -> bool:
     v, w = evidence.verification, evidence.weighing
     if v is None:
         return True
-    apart = abs(w.log_evidence - v.log_evidence) if w is not None else 0.0
-    return apart < limits.evidence and v.island_sd < limits.island_sd
+    # Weights of a narrow q find too little; only what they find beyond the particles speaks against these.
+    more = w.log_evidence - v.log_evidence if w is not None else 0.0
+    return v.log_evidence_se < limits.evidence_se and more < limits.evidence
 
 
 def _headline(level: str, evidence: Evidence, failing: list[Check]) -> str:

@@ -44,7 +44,7 @@ class Limits:
         islands: largest range of the islands' means in a verification, in sds.
         funnel: number of scalars whose scale one scalar may set.
         evidence: largest difference of two estimates of log Z in nats.
-        island_sd: largest standard deviation of the islands' log Z in nats.
+        evidence_se: largest standard error of log Z in nats.
     """
 
     kl: float = 0.1
@@ -66,7 +66,7 @@ class Limits:
     islands: float = 0.15
     funnel: int = 3
     evidence: float = 0.3
-    island_sd: float = 0.15
+    evidence_se: float = 0.1
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,7 @@ class Verification:
         island_spread: largest range over the islands of a mean, in sds.
         converged: whether averages over rounds of moves stayed.
         log_evidence: log Z, nats.
-        log_evidence_se: its standard error from the islands.
-        island_sd: standard deviation of the islands' log Z, nats.
+        log_evidence_se: its standard error.
         funnel_index: number of scalars whose scale one scalar sets.
         gradients: evaluations used.
     """
@@ -46,7 +45,6 @@ class Verification:
     converged: bool
     log_evidence: float
     log_evidence_se: float
-    island_sd: float
     funnel_index: int
     gradients: int
 

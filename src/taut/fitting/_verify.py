@@ -17,7 +17,7 @@ from taut.problem import Problem, elements
 
 # A q this close is only checked; any other is expected to be replaced by its moved draws.
 _CLOSE = 0.1
-_GLANCE = SMCSettings(particles=256, moves=4)
+_GLANCE = SMCSettings(particles=256, moves=4, sharp=False)
 _CHECK = SMCSettings(particles=512, moves=8)
 _REPLACE = SMCSettings(particles=1024, moves=32)
 _REPLACE_MODES = SMCSettings(particles=2048, moves=32)
@@ -124,7 +124,6 @@ def _compared(problem: Problem, weighed: Weighed, result: SMCResult, spent: int)
         converged=result.converged,
         log_evidence=result.log_evidence,
         log_evidence_se=result.log_evidence_se,
-        island_sd=result.island_sd,
         funnel_index=result.funnel_index,
         gradients=spent,
     )

@@ -6,6 +6,7 @@ from taut.core._plate import plate
 from taut.core._primitives import deterministic, factor, param, sample, transformed
 from taut.core._site import PlateFrame, Site, user_line
 from taut.core._stack import Frame, Handler, empty_stack, frames
+from taut.core._warning import warn
 
 __all__ = [
     "Frame",
@@ -23,4 +24,5 @@ __all__ = [
     "sample",
     "transformed",
     "user_line",
+    "warn",
 ]

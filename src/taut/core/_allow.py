@@ -13,6 +13,7 @@ ALLOWABLE = (
     "unowned-dimension",
     "unused-param",
     "unused-argument",
+    "argument-range",
     "soft-targets",
     "probs-rounded",
     "guide-fixed",

@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal, NamedTuple
 
 Kind = Literal["sample", "param", "deterministic", "transformed", "factor", "plate"]
@@ -77,8 +78,13 @@ def user_line() -> str:
     """``"file.py:line"`` of the innermost caller outside this package."""
     frame = sys._getframe(1)
     while frame is not None:
-        filename = frame.f_code.co_filename
-        if not filename.startswith(_PACKAGE) and filename != contextlib.__file__:
-            return f"{Path(filename).name}:{frame.f_lineno}"
+        if outside(frame):
+            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def outside(frame: FrameType) -> bool:
+    """Whether a frame of the interpreter's stack is the user's: outside this package."""
+    filename = frame.f_code.co_filename
+    return not filename.startswith(_PACKAGE) and filename != contextlib.__file__

@@ -105,6 +105,7 @@ class Coordinates(Handler):
         self.inside: dict[str, Any] = {}
         self.probs: dict[str, Any] = {}
         self.arguments: list[Argument] = []
+        self.learned: dict[str, Site] = {}
 
     def before(self, site: Site) -> Site:
         """Move a latent or a parameter to its coordinate."""
@@ -251,6 +252,7 @@ class Coordinates(Handler):
     def _param(self, site: Site) -> Site:
         transform, init, start = unconstrained_init(site)
         self.inits[site.name] = start
+        self.learned[site.name] = site
         self.params[site.name] = Param(
             site.name, tuple(init.shape), tuple(start.shape), dist.describe(site.fn), _title(transform), site.source
         )

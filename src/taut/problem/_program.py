@@ -25,7 +25,7 @@ from taut.problem._arguments import Source, check_ranges
 from taut.problem._coordinates import Coordinates, Latent, Param
 from taut.problem._data import in_scope
 from taut.problem._digest import digest
-from taut.problem._graph import graph
+from taut.problem._graph import Node, graph
 from taut.problem._holes import hole_names
 from taut.problem._levels import inlined
 from taut.problem._reach import dependencies
@@ -60,6 +60,11 @@ class Program:
     constraints: dict[str, Any]
     supports: dict[str, Any]
     reach: dict[str, dict[str, frozenset[str]]]
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """The outputs as nodes of a graph."""
+        return graph(self.closed.jaxpr)
 
     @cached_property
     def layout(self) -> dict[str, slice]:
@@ -207,7 +212,22 @@ def trace_program(
         supports={name: c for name, c in coordinates.supports.items() if not _traced(c)},
         reach=reach,
     )
+    _check_ranges(traced, coordinates)
     return traced, leaves
+
+
+def _check_ranges(program: Program, coordinates: Coordinates) -> None:
+    made = {name: ("param", p.source) for name, p in program.params.items()}
+    made |= {name: ("latent", latent.source) for name, latent in program.latents.items()}
+    sets = {**{name: site.fn for name, site in coordinates.learned.items()}, **coordinates.supports}
+    sources = {
+        program.nodes[index]: Source(made[name][0], name, sets[name], made[name][1])
+        for group in ("value", "param")
+        for name, index in program.outputs[group].items()
+        if name in sets
+    }
+    places = program.outputs["argument"]
+    check_ranges(((a, program.nodes[places[str(i)]]) for i, a in enumerate(coordinates.arguments)), sources)
 
 
 class _Keyed(Handler):

@@ -1,6 +1,6 @@
 """Fit every synthetic target with `taut.fit` and no options, and compare with its exact truth.
 
-``python -m benchmarks.synthetic.run [--only NAME ...] [--jobs N] [--out FILE] [--picture FILE]``
+``python -m benchmarks.synthetic.run [--only NAME ...] [--fresh SEED] [--jobs N] [--out FILE] [--picture FILE]``
 
 The exit status is 1 if a fit or an evidence that was called good is not (a false trust) or a fit failed, 2 if there is
 nothing to do.
@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.posteriordb.run import versions
 from benchmarks.synthetic.judge import CLAIMS, false_evidence, false_trust, refused_though_good, size, upper_limit
 from benchmarks.synthetic.picture import draw
-from benchmarks.synthetic.targets import TARGETS, split
+from benchmarks.synthetic.targets import TARGETS, fresh_targets, named, split
 from taut._files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def measure(names: Sequence[str], seconds: float) -> Iterator[dict[str, Any]]:
         yield from rows
         left = left[len(rows) :]
         if left:
-            target = TARGETS[left.pop(0)]
+            target = named(left.pop(0))
             yield {
                 "target": target.name, "family": target.family, "split": split(target.name),
                 "proper": target.truth is not None, "level": "failed", "error": problem, "beyond": [],
@@ -160,13 +160,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.synthetic.run", description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="targets, families, or parts of their names")
     parser.add_argument("--split", choices=("set", "judge"), help="one half")
+    parser.add_argument("--fresh", type=int, metavar="SEED", help="targets drawn from a seed, instead of the list")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once; times mean little above 1")
     parser.add_argument("--seconds", type=float, default=120, help="limit for one target, on average over ten")
     parser.add_argument("--out", type=Path, default=RESULTS / "synthetic.json")
     parser.add_argument("--picture", type=Path, default=RESULTS / "synthetic.png")
     options = parser.parse_args(arguments)
+    known = TARGETS if options.fresh is None else fresh_targets(options.fresh)
     wanted = [
-        name for name, target in TARGETS.items()
+        name for name, target in known.items()
         if (not options.only or any(part in name or part in target.family for part in options.only))
         and options.split in (None, split(name))
     ]  # fmt: skip

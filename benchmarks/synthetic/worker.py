@@ -17,7 +17,7 @@ import taut
 from benchmarks.posteriordb.compare import Scale
 from benchmarks.synthetic.judge import compare
 from benchmarks.synthetic.target import Target
-from benchmarks.synthetic.targets import TARGETS, split
+from benchmarks.synthetic.targets import named, split
 
 
 def measure(target: Target) -> dict[str, Any]:
@@ -82,5 +82,5 @@ if __name__ == "__main__":
     for name in sys.argv[1:]:
         print(json.dumps({"begun": name}), flush=True)
         with np.errstate(all="ignore"):
-            found = measure(TARGETS[name])
+            found = measure(named(name))
         print(json.dumps(found), flush=True)

@@ -8,6 +8,7 @@ from benchmarks.synthetic.target import Target
 from benchmarks.synthetic.targets import (
     bounded,
     curved,
+    fresh,
     funnel,
     gaussian,
     hierarchy,
@@ -25,4 +26,19 @@ TARGETS: dict[str, Target] = {t.name: t for t in chain.from_iterable(room.target
 
 def split(name: str) -> str:
     """``set`` for the targets that constants may be set on, ``judge`` for the others; by turns in the list."""
+    if name not in TARGETS:
+        return "judge"
     return ("set", "judge")[list(TARGETS).index(name) % 2]
+
+
+def named(name: str) -> Target:
+    """A target of the list, or a fresh one: those carry their seed in their name."""
+    if name in TARGETS:
+        return TARGETS[name]
+    seed = int(name.removeprefix("fresh").split("-", 1)[0])
+    return fresh_targets(seed)[name]
+
+
+def fresh_targets(seed: int) -> dict[str, Target]:
+    """Targets drawn from a seed, by name."""
+    return {target.name: target for target in fresh.targets(seed)}

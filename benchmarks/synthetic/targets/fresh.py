@@ -91,7 +91,7 @@ def _skewed(rng: np.random.Generator) -> Iterator[Target]:
     for _ in range(2):
         low, mean = 0.0, float(rng.normal())
         told = partial(skewed._truncated, low, mean)
-        yield Target("truncated", "skewed", skewed.truncated, dict(low=low, mean=mean), told, skewed.POSITIVE)
+        yield Target("truncated", "skewed", skewed.truncated, dict(low=low, mean=mean), told)
         skew = _between(rng, 0.5, 8)
         told = partial(skewed._skew, skew)
         yield Target("skew-normal", "skewed", skewed.skew_normal, dict(skew=skew), told)

@@ -68,8 +68,8 @@ def sample(
     value = _array(name, obs, source)
     fn, mask = dist.unmasked(fn)
     notes = {**(infer or {}), "is_auxiliary": True} if auxiliary else dict(infer or {})
-    exempt = allowed(name, allow)
-    site = Site("sample", name, fn, value, obs is not None, mask=mask, key=key, source=source, infer=notes, allow=exempt)
+    observed, exempt = obs is not None, allowed(name, allow)
+    site = Site("sample", name, fn, value, observed, mask=mask, key=key, source=source, infer=notes, allow=exempt)
     return apply(site, _draw).value
 
 

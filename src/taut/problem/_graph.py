@@ -11,7 +11,18 @@ from jax.extend import core as jex
 
 # Equations that move numbers without changing them.
 MOVES = frozenset(
-    "broadcast_in_dim reshape squeeze convert_element_type expand_dims slice copy transpose rev reduce_precision".split()
+    [
+        "broadcast_in_dim",
+        "reshape",
+        "squeeze",
+        "convert_element_type",
+        "expand_dims",
+        "slice",
+        "copy",
+        "transpose",
+        "rev",
+        "reduce_precision",
+    ]
 )
 _BODIES = ("jaxpr", "call_jaxpr")
 

@@ -1,0 +1,26 @@
+"""Data are never broadcast: 3 means against 3 x 1 data would be a likelihood of 9 numbers."""
+
+import numpy as np
+
+import taut
+from taut import dist
+
+
+# wrong
+def model(y):
+    mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+    with taut.plate("rows", len(y)):
+        taut.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+fit = taut.fit(model, dict(y=np.array([[1.2], [0.7], [1.9]])))
+
+
+# right
+def model(y):
+    mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+    with taut.plate("rows", len(y)):
+        taut.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+fit = taut.fit(model, dict(y=np.array([1.2, 0.7, 1.9])))

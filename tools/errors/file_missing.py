@@ -1,0 +1,32 @@
+"""There is no file of that name."""
+
+import numpy as np
+
+import taut
+from taut import dist
+
+
+# wrong
+def model(y):
+    mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+    with taut.plate("rows", len(y)):
+        taut.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+fit = taut.fit(model, dict(y=np.array([1.2, 0.7, 1.9])))
+
+fit.save("fit.taut")
+again = taut.load("fits.taut")
+
+
+# right
+def model(y):
+    mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+    with taut.plate("rows", len(y)):
+        taut.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+fit = taut.fit(model, dict(y=np.array([1.2, 0.7, 1.9])))
+
+fit.save("fit.taut")
+again = taut.load("fit.taut")

@@ -1,0 +1,36 @@
+"""A computed value has no density. Sample it, or declare the map with `taut.transformed`."""
+
+import numpy as np
+
+import taut
+from taut import dist
+
+
+# wrong
+def model(y):
+    mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+    with taut.plate("rows", len(y)):
+        taut.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+def guide():
+    taut.deterministic("mu", taut.param("loc", 0.0))
+
+
+fit = taut.fit(model, dict(y=np.array([1.2, 0.7, 1.9])), guide=guide)
+
+
+# right
+def model(y):
+    mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+    with taut.plate("rows", len(y)):
+        taut.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+def guide():
+    loc = taut.param("loc", 0.0)
+    scale = taut.param("scale", 1.0, constraint=dist.constraints.positive)
+    taut.sample("mu", dist.Normal(loc, scale))
+
+
+fit = taut.fit(model, dict(y=np.array([1.2, 0.7, 1.9])), guide=guide)

@@ -1,0 +1,36 @@
+"""A newer taut wrote the file, with entries that this one does not know."""
+
+from pathlib import Path
+
+import numpy as np
+
+import taut
+from taut import dist
+
+
+# wrong
+def model(y):
+    mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+    with taut.plate("rows", len(y)):
+        taut.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+fit = taut.fit(model, dict(y=np.array([1.2, 0.7, 1.9])))
+
+fit.save("fit.taut")
+newer = Path("fit.taut").read_bytes().replace(b'"schema_version\\": 1', b'"schema_version\\": 9')
+Path("newer.taut").write_bytes(newer)
+again = taut.load("newer.taut")
+
+
+# right
+def model(y):
+    mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+    with taut.plate("rows", len(y)):
+        taut.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+fit = taut.fit(model, dict(y=np.array([1.2, 0.7, 1.9])))
+
+fit.save("fit.taut")
+again = taut.load("fit.taut")

@@ -1,0 +1,25 @@
+"""A batch dimension that no plate owns is mostly a mistake of shapes. Open a plate, or make it one event."""
+
+import numpy as np
+
+import taut
+from taut import dist
+
+
+# wrong
+def model(y):
+    mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+    taut.sample("y", dist.Normal(mu * np.ones(3), 1.0), obs=y)
+
+
+fit = taut.fit(model, dict(y=np.array([1.2, 0.7, 1.9])))
+
+
+# right
+def model(y):
+    mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+    with taut.plate("rows", len(y)):
+        taut.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+fit = taut.fit(model, dict(y=np.array([1.2, 0.7, 1.9])))

@@ -71,16 +71,15 @@ def probed_diagonal(
 
 def far_eigenpairs(
     evaluate: Evaluate,
-    shape: Shape,
+    z: np.ndarray,
+    scale: np.ndarray,
     point: np.ndarray,
-    u: np.ndarray,
     rng: np.random.Generator,
     *,
     most: int,
     difference: float = 1e-3,
-    total: float | None = None,
 ) -> Directions:
-    r"""Directions in which the precision $A$, in units of the scales, differs most from 1.
+    r"""Directions in which $A = -E_q[S\,\nabla^2\log p\,S]$ differs most from 1.
 
     Lanczos with full reorthogonalisation on $v \mapsto Av$, each product one difference of averaged gradients along
     $v$ at the same draws of q. Rayleigh and Ritz make every pair exact for what it says, $V^\top A V =
@@ -89,24 +88,21 @@ def far_eigenpairs(
 
     Args:
         evaluate: rows ``(n, D + P)`` to ``(log_p, gradients)``.
-        shape: q; its draws are where the Hessian is averaged, its scales the units.
+        z: draws of q ``(M, D)``, where the Hessian is averaged.
+        scale: the units ``(D,)``; best those in which A has the diagonal 1.
         point: the model's own parameters, ``(P,)``.
-        u: base draws ``(M, D)``.
         rng: generator of the first vector.
         most: largest number of directions.
         difference: half-width, in scales.
-        total: mean of the diagonal of A where known: eigenvalues are judged against it instead of 1.
 
     Returns:
         `Directions`.
 
     Source: Golub and Van Loan (2013), Matrix Computations, chapter 10.
     """
-    d = u.shape[1]
-    z = shape.out(u)
+    d = len(scale)
     # A unit vector moves each of many latents little: go as far as single probes do, within a tenth of a scale.
     reach = min(difference * np.sqrt(d), 0.1)
-    unit = 1.0 if total is None else total
     steps = min(d, 2 * most + _SPARE)
     q = np.empty((steps + 1, d))
     q[0] = rng.standard_normal(d)
@@ -116,12 +112,12 @@ def far_eigenpairs(
     value, turn = np.empty(0), np.empty((0, 0))
     for k in range(1, steps + 1):
         v = q[k - 1]
-        change, finite = _difference(evaluate, z, np.broadcast_to(v * shape.scale, z.shape), point, reach)
+        change, finite = _difference(evaluate, z, np.broadcast_to(v * scale, z.shape), point, reach)
         used += 2 * len(z)
         if not finite.any():
             k -= 1
             break
-        product = change[finite, :d].mean(0) * shape.scale
+        product = change[finite, :d].mean(0) * scale
         alpha[k - 1] = v @ product
         left = product - q[:k].T @ (q[:k] @ product)
         left -= q[:k].T @ (q[:k] @ left)  # twice is enough
@@ -129,7 +125,7 @@ def far_eigenpairs(
         last = k == steps or beta[k - 1] < 1e-10
         if k % _CHECK == 0 or last:
             value, turn = _ritz(alpha[:k], beta[: k - 1])
-            gain = float(np.sort(worth(value / unit))[::-1][:most].sum())
+            gain = float(np.sort(worth(value))[::-1][:most].sum())
             if last or gain - brought < max(_SETTLED * gain, WORTH):
                 break
             brought = gain
@@ -138,7 +134,7 @@ def far_eigenpairs(
         return Directions(np.empty(0), np.empty((d, 0)), used)
     if len(value) != k:
         value, turn = _ritz(alpha[:k], beta[: k - 1])
-    gain = worth(value / unit)
+    gain = worth(value)
     keep = [i for i in np.argsort(-gain)[:most] if gain[i] > WORTH]
     vector = q[:k].T @ turn[:, keep]
     return Directions(value[keep], np.linalg.qr(vector)[0] if keep else vector, used)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 _FALL = 0.01  # least share of the present precision that one step leaves: a spread grows by ten at most
+_TURNS = 30
 _SMALLEST = 0.05  # least share of a latent's precision that is its own
 
 
@@ -53,47 +54,50 @@ def round_shape(mean: np.ndarray, scale: np.ndarray) -> Shape:
     return Shape(mean, scale, np.empty((len(mean), 0)), np.empty(0))
 
 
-def with_directions(shape: Shape, value: np.ndarray, vector: np.ndarray) -> Shape:
-    r"""The same scales, with the precision $\lambda_k$ along $V_k$ in units of s and 1 elsewhere."""
-    return shape._replace(basis=vector, stretch=_bounded(shape, value, vector) ** -0.5)
+def with_directions(shape: Shape, scale: np.ndarray, value: np.ndarray, vector: np.ndarray) -> Shape:
+    r"""The Gaussian at the same mean with precision $\lambda_k$ along $V_k$ in units of the scales, and 1 elsewhere."""
+    return Shape(shape.mean, scale, vector, _bounded(shape, scale, value, vector) ** -0.5)
 
 
-def with_diagonal(shape: Shape, value: np.ndarray, vector: np.ndarray, diagonal: np.ndarray) -> Shape:
-    r"""The Gaussian whose precision has the wanted diagonal as well as the wanted directions.
+def with_diagonal(shape: Shape, scale: np.ndarray, value: np.ndarray, vector: np.ndarray) -> Shape:
+    r"""The Gaussian whose precision has a diagonal of 1 as well as the wanted directions.
 
-    In units of s, with bulk $c$ the mean eigenvalue of what the directions leave,
+    In units of the scales, $Q = \mathrm{diag}(\delta) + V K V^\top$ with
 
-    $$Q = \mathrm{diag}(\delta) + V\,\mathrm{diag}(\lambda - c)\,V^\top,\qquad
-      \delta_j = A_{jj} - \sum_k V_{jk}^2 (\lambda_k - c),\qquad c = \frac{\mathrm{tr}A - \sum_k\lambda_k}{D - r},$$
+    $$V^\top Q V = \mathrm{diag}\,\lambda,\qquad Q_{jj} = 1:\qquad
+      K = \mathrm{diag}\,\lambda - V^\top\mathrm{diag}(\delta)V,\quad
+      \delta = 1 - \mathrm{diag}(V K V^\top),$$
 
-    so that $Q_{jj} = A_{jj}$; written again as scales $s/\sqrt\delta$ and directions of $\delta^{-1/2}Q\delta^{-1/2}$.
+    which is solved by turns; written again as scales $s/\sqrt\delta$ and directions of
+    $\delta^{-1/2}Q\delta^{-1/2}$.
 
     Args:
-        shape: gives s and the mean.
-        value: $\lambda$ ``(r,)``, eigenvalues of $A$, the precision in units of s.
+        shape: the present Gaussian: its mean, and what bounds the step.
+        scale: $s$ ``(D,)``, in whose units the precision has the diagonal 1.
+        value: $\lambda$ ``(r,)``, its eigenvalues far from 1.
         vector: $V$ ``(D, r)``.
-        diagonal: $A_{jj}$ ``(D,)``.
 
     Returns:
         `Shape`.
     """
-    d, r = vector.shape
-    value = _bounded(shape, value, vector)
-    bulk = (diagonal.sum() - value.sum()) / (d - r) if r < d else 1.0
-    bulk = max(bulk, _SMALLEST)  # a sum of estimates
-    delta = diagonal - vector**2 @ (value - bulk)
-    # Where the directions explain all of a latent's precision, noise may leave nothing or less.
-    delta = np.clip(delta, _SMALLEST * np.maximum(diagonal, _SMALLEST), None)
+    value = _bounded(shape, scale, value, vector)
+    delta, inner = np.ones(len(scale)), np.diag(value)
+    for _ in range(_TURNS):
+        inner = np.diag(value) - (vector.T * delta) @ vector
+        before = delta
+        # Where the directions explain all of a latent's precision, noise may leave nothing or less.
+        delta = np.maximum(1.0 - np.einsum("jk,jk->j", vector @ inner, vector), _SMALLEST)
+        if np.max(np.abs(delta - before) / delta) < 1e-3:
+            break
     root = np.sqrt(delta)
     basis, upper = np.linalg.qr(vector / root[:, None])
-    excess, turn = np.linalg.eigh((upper * (value - bulk)) @ upper.T)
-    moved = Shape(shape.mean, shape.scale / root, basis @ turn, np.ones(r))
+    excess, turn = np.linalg.eigh(upper @ inner @ upper.T)
     # What was asked for along V is positive; in other combinations an estimate may not be.
-    least = np.maximum(1e-2 * value.min(initial=1.0), 1e-8)
-    return moved._replace(stretch=np.maximum(1.0 + excess, least) ** -0.5)
+    floor = np.maximum(1e-2 * value.min(initial=1.0), 1e-8)
+    return Shape(shape.mean, scale / root, basis @ turn, np.maximum(1.0 + excess, floor) ** -0.5)
 
 
-def _bounded(shape: Shape, value: np.ndarray, vector: np.ndarray) -> np.ndarray:
+def _bounded(shape: Shape, scale: np.ndarray, value: np.ndarray, vector: np.ndarray) -> np.ndarray:
     """Eigenvalues no further below what q has along their directions than one step may go."""
-    present = np.einsum("jk,jk->k", vector, shape.rotate(vector.T, -2.0).T)
-    return np.maximum(value, _FALL * present)
+    present = shape.rotate(vector.T * (scale / shape.scale), -1.0)
+    return np.maximum(value, _FALL * np.einsum("kj,kj->k", present, present))

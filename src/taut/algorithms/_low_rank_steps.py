@@ -19,7 +19,7 @@ _FRESH = 1024
 _MEAN_STEPS = 20
 _MEMORY = 8
 _BACKTRACKS = 8
-_TOLERANCE = 1e-3  # nats
+_TOLERANCE = 1e-4  # nats
 
 
 class Fitted(NamedTuple):
@@ -116,9 +116,9 @@ def low_rank_round(
 ) -> Fitted:
     r"""One natural step of the whole Gaussian: directions, scales, mean.
 
-    The precision $A = -E_q[S\,\nabla^2\log p\,S]$ in units of the scales is looked at under q: its far eigenpairs by
-    Lanczos, its diagonal by probes. Two Gaussians come of it, one with the old scales and the new directions, one whose
-    scales are such that the diagonal fits too; the one of higher ELBO on common draws has its mean moved.
+    The precision $A = -E_q[S\,\nabla^2\log p\,S]$ is looked at under q: its diagonal by probes, which sets the units S,
+    and its far eigenpairs by Lanczos. Two Gaussians come of it, one with these units as scales, one whose scales are
+    such that the diagonal still fits after the directions; the one of higher ELBO on common draws has its mean moved.
 
     Args:
         evaluate: rows ``(n, D + P)`` to ``(log_p, gradients)``.
@@ -136,14 +136,12 @@ def low_rank_round(
     d = len(shape.mean)
     u = orthogonal_antithetic(_DRAWS, d, rng)
     diagonal, used = probed_diagonal(evaluate, shape, point, u, rng, difference)
-    rows = orthogonal_antithetic(_HESSIAN_DRAWS, d, rng)
-    found = far_eigenpairs(
-        evaluate, shape, point, rows, rng, most=most, difference=difference, total=float(diagonal.mean())
-    )
+    # In these units the diagonal is 1: what is left to the directions is correlation.
+    scale = shape.scale / np.sqrt(diagonal)
+    z = shape.out(orthogonal_antithetic(_HESSIAN_DRAWS, d, rng))
+    found = far_eigenpairs(evaluate, z, scale, point, rng, most=most, difference=difference)
     used += found.gradients
-    candidates = [with_diagonal(shape, found.value, found.vector, diagonal)]
-    if len(found.value):
-        candidates.append(with_directions(shape, found.value, found.vector))
+    candidates = [make(shape, scale, found.value, found.vector) for make in (with_diagonal, with_directions)]
     scores = []
     for candidate in candidates:
         log_p = value_of(evaluate, candidate, point, u)[1]

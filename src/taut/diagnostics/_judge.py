@@ -132,7 +132,7 @@ def _weight_checks(w: Weighing, limits: Limits) -> Iterator[Check]:
         found = f"{w.zeros:,} of {w.n:,} draws of q have density zero or not finite{bad}"
         yield Check("support", False, f"{found}: q reaches where the posterior does not.")
         return
-    if w.elbo_khat >= limits.elbo_khat:
+    if w.elbo_khat >= limits.elbo_khat and w.elbo_se > limits.elbo_se:
         found = f"The tail of -log w has index {w.elbo_khat:.2f} (limit {limits.elbo_khat:g})"
         yield Check("elbo", False, f"{found}: q's tails are too heavy for its ELBO to have a reliable mean.")
     kl = f"KL(q || p) is about {w.kl:.2f} nats, at most {w.kl + 2.0 * w.kl_se:.2f} with its error"

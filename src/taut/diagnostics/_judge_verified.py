@@ -19,7 +19,7 @@ def weights_with_verification(w: Weighing, c: Comparison | None, limits: Limits)
         found = f"{w.zeros:,} of {w.n:,} draws of q have density zero or not finite"
         yield Check("support", False, f"{found}: q reaches where the posterior does not.", "trusted")
         return
-    if w.elbo_khat >= limits.elbo_khat:
+    if w.elbo_khat >= limits.elbo_khat and w.elbo_se > limits.elbo_se:
         found = f"The tail of -log w has index {w.elbo_khat:.2f} (limit {limits.elbo_khat:g})"
         yield Check("elbo", False, f"{found}: q's tails are too heavy for its ELBO to have a reliable mean.", "trusted")
     found = f"KL(q || p) is about {w.kl:.2f} nats (limit {limits.kl:g})"
@@ -60,7 +60,7 @@ def verification_checks(v: Verification, w: Weighing | None, limits: Limits) -> 
     found = f"The means of {ISLANDS} islands of SMC differ by up to {v.island_spread:.2f} sd (limit {limits.islands:g})"
     yield _check("islands", v.island_spread < limits.islands, found, "they have not mixed", "reweighted")
     if w is not None and math.isfinite(w.log_evidence):
-        more = w.log_evidence - v.log_evidence
+        more = w.log_evidence - v.log_evidence - 2.0 * w.log_evidence_se
         found = f"Weights find {max(more, 0.0):.2f} nats more mass than the particles do (limit {limits.evidence:g})"
         yield _check("mass", more < limits.evidence, found, "part of the posterior holds no particle", "reweighted")
     found = f"One scalar sets the scale of {v.funnel_index} others (limit {limits.funnel})"

@@ -34,7 +34,8 @@ class Limits:
         log_sd_upper: the same with two standard errors added.
         gap: largest excess of the fitted over the fresh ELBO in nats, before two standard errors are allowed.
         even: ESS / n above which a k-hat of 1 or more is only a tail of nearly equal weights.
-        elbo_khat: largest index of the tail of -log w.
+        elbo_khat: largest index of the tail of -log w...
+        elbo_se: ...where the ELBO's standard error, in nats, is above this: a heavy tail of tiny numbers does no harm.
         narrow: largest log factor by which reweighting may widen a scalar and still be believed.
         unstable: largest range over batches of the log sd ratio.
         ess: effective draws that reweighting needs.
@@ -58,6 +59,7 @@ class Limits:
     gap: float = 0.05
     even: float = 0.95
     elbo_khat: float = 0.7
+    elbo_se: float = 0.003
     narrow: float = 0.15
     unstable: float = 0.2
     ess: float = 400.0

@@ -104,7 +104,8 @@ def impossible_start(problem: Problem, guide: Guide, params: Any, model: Any, wo
         "impossible-start",
         site=bad[0] if bad else None,
         source=site.source if site else None,
-        found=f"log density {terms[bad[0]]} of {bad[0]!r} at a draw from the guide, after {starts} starts"
+        found=f"log density {terms[bad[0]]} of {bad[0]!r} at a draw from the guide, after {starts} starts: "
+        + ", ".join(f"{n} = {v:.4g}" for n, v in _first_values(problem, point, model).items())
         if bad
         else f"an objective or a gradient that is not finite at each of {starts} starts",
         expected="a finite log density at draws from the first guide",
@@ -146,6 +147,16 @@ def _terms(problem: Problem, point: Any, model: Any) -> dict[str, float]:
         (learned,) = problem.kernel().outputs(("param",), flat[None], problem.centredness())
         values |= {name: value[0] for name, value in learned.items()}
     return {name: float(term) for name, term in problem.log_joint_by_site(values).items()}
+
+
+def _first_values(problem: Problem, point: Any, model: Any) -> dict[str, float]:
+    """The first number of each latent at a guide's point, in the model's own space."""
+    values: Any = point
+    if isinstance(point, Flat):
+        flat = np.concatenate([np.asarray(point.coordinates), np.asarray(model)])
+        found = problem.constrain(flat[None], np.asarray(point.centredness))
+        values = {name: found[name][0] for name in problem.latents}
+    return {name: float(np.asarray(values[name]).ravel()[0]) for name in problem.latents}
 
 
 def _range(values: Any) -> str:

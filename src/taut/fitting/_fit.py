@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +19,9 @@ from taut.fitting._remarks import has_no_mean, remarks
 from taut.fitting._result import Fit
 from taut.fitting._resume import state_from, state_leaves
 from taut.fitting._verify import Verified, verify_solution, worth_verifying
+from taut.fitting._verify_large import verify_large
 from taut.fitting._weigh import Weighed, one_row, weigh_solution
-from taut.guides import Delta, FullRank, Guide, LowRank, MeanField, Program
+from taut.guides import Delta, FullRank, Guide, LowRank, MeanField, Program, bind
 from taut.problem import Problem
 
 DRAWS = 16_000
@@ -40,6 +41,7 @@ def fit(
     verify: bool = True,
     precision: Precision | None = None,
     progress: bool | None = None,
+    allow: Mapping[str, str | Iterable[str]] | None = None,
     resume: Fit | None = None,
 ) -> Fit:
     r"""Fit a posterior and judge it.
@@ -63,6 +65,7 @@ def fit(
         verify: carry particles to the posterior; without it the verdict is ``"unverified"`` at best.
         precision: ``"float64"`` (default on a CPU) or ``"float32"``.
         progress: show a progress line; by default only in a terminal, for algorithms that take a while.
+        allow: by data entry, codes of checks that it is exempt from: ``{"labels": "unused-argument"}``.
         resume: a fit of the same model, guide and `SVI` that was interrupted or used up its steps; an interrupted run
             goes on as if it had not been, bit for bit.
 
@@ -85,7 +88,7 @@ def fit(
     began = time.perf_counter()
     # A guide written by hand may draw discrete latents; no family on the real line can.
     by_hand = guide is not None and (isinstance(guide, Program) or not isinstance(guide, Guide))
-    problem = Problem(model, data, precision=precision, discrete=by_hand)
+    problem = Problem(model, data, precision=precision, discrete=by_hand, allow=allow)
     algorithm, family = _choose(problem, guide, algorithm)
     working = _working(problem, model, data, algorithm)
     run = Run()
@@ -102,7 +105,8 @@ def fit(
     probes = kernel.gradients - before
     weighed = weigh_solution(problem, solution, draws, key)
     weighing = None if weighed.log_weights is None else diagnostics.weigh(weighed.log_weights)
-    verified, notes = verify_solution(problem, solution, weighed, weighing, key) if probing else (None, ())
+    verifier = verify_large if isinstance(solution.guide, LowRank) else verify_solution
+    verified, notes = verifier(problem, solution, weighed, weighing, key) if probing else (None, ())
     notes += remarks(problem, solution, weighed, weighing, None if verified is None else verified.values)
     verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=not verify)
     kinds, supports = _kinds(problem, weighed.values)
@@ -238,9 +242,14 @@ def _numbers(
 
 def _facts(problem: Problem, algorithm: Algorithm, solution: Solution, key: int | jax.Array) -> dict[str, str]:
     plates = {p.name: p.size for site in problem.program.sites.values() for p in site.plates}
+    chosen: dict[str, str] = {}
+    if isinstance(algorithm, SVI):
+        objective, estimator = algorithm.pair(bind(solution.guide, problem))
+        chosen = {"objective": str(objective), "gradient": type(estimator).__name__}
     return {
         "guide": type(solution.guide).__name__,
         "algorithm": type(algorithm).__name__,
+        **chosen,
         "key": str(key) if isinstance(key, int) else "a JAX key",
         "precision": problem.precision,
         "latents": str(problem.dim),

@@ -52,6 +52,12 @@ class ELBO(Objective):
                 remedy='taut.objectives.ELBO(kl="analytic")',
             )
 
+    def __str__(self) -> str:
+        """See `Objective`."""
+        if self.particles == 1:
+            return "ELBO"
+        return f"ELBO, the mean of {self.particles} draws: less noise, the same bound (IWAE tightens it)"
+
     @property
     def closed_form(self) -> bool:
         """See `Objective`."""

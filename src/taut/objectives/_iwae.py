@@ -51,6 +51,10 @@ class IWAE(Objective):
                 remedy=f'IWAE(particles={self.particles}), or ELBO(kl="analytic")',
             )
 
+    def __str__(self) -> str:
+        """See `Objective`."""
+        return f"IWAE of {self.particles} draws: a tighter bound than the ELBO"
+
     def reduce(self, log_weights: Any) -> Any:
         """See `Objective`."""
         return logsumexp(log_weights, axis=0) - math.log(self.particles)

@@ -29,6 +29,10 @@ class Objective(abc.ABC):
     bound: ClassVar[Bound | None]
     averages: ClassVar[bool] = False
 
+    def __str__(self) -> str:
+        """What is maximised, in words for the report."""
+        return f"{type(self).__name__} of {self.particles} draws"
+
     @property
     def closed_form(self) -> bool:
         """Whether the KL part of the log-weights is taken in closed form; only means of log-weights can have that."""

@@ -167,7 +167,7 @@ def test_nan_that_the_model_fills_in_itself_are_allowed():
     [
         (lambda r: dist.Poisson(r), [1, -2, 3], "-2"),
         (lambda r: dist.Poisson(r), [1.0, 2.5, 3.0], "2.5"),
-        (lambda r: dist.Bernoulli(logits=r), [0.0, 0.5, 1.0], "0.5"),
+        (lambda r: dist.Bernoulli(logits=r), [0.0, 2.0, 1.0], "2"),
         (lambda r: dist.Gamma(r, 1.0), [1.0, 0.0, 2.0], "from 0 to 0"),
         (lambda r: dist.Beta(r, 1.0), [0.5, 1.5, -0.5], "2 of 3"),
         (lambda r: dist.Binomial(5, logits=r), [1, 6, 5], "6"),

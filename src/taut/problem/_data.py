@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 
 from taut._errors import TautError
 from taut._precision import real_dtype
+from taut.core import allowed
 
 
 def split(model: Callable[..., Any], data: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -27,7 +28,7 @@ def split(model: Callable[..., Any], data: Mapping[str, Any] | None) -> tuple[di
         ``(arrays, constants)``, both by argument name; arrays are NumPy or JAX arrays, or pytrees of them.
 
     Raises:
-        TautError: ``data-missing``, ``data-unknown``, ``data-type``.
+        TautError: ``data-missing``, ``data-unknown``, ``data-type``, ``data-iterator``.
     """
     data = {} if data is None else data
     if hasattr(data, "columns") and hasattr(data, "keys"):
@@ -41,12 +42,36 @@ def split(model: Callable[..., Any], data: Mapping[str, Any] | None) -> tuple[di
             remedy="taut.fit(model, dict(x=x, y=y))",
         )
     _check_names(model, list(data))
+    _check_closure(model)
     arrays: dict[str, Any] = {}
     constants: dict[str, Any] = {}
     for name, value in data.items():
         converted = _convert(name, value)
         (arrays if _is_array(converted) else constants)[name] = converted
     return arrays, constants
+
+
+def exempt(data: Mapping[str, Any], allow: Mapping[str, str | Iterable[str]] | None) -> frozenset[str]:
+    """The data entries that may have no effect.
+
+    Args:
+        data: the data.
+        allow: codes by entry.
+
+    Raises:
+        TautError: ``bad-argument`` for an unknown code, ``data-unknown`` for an entry that the data do not have.
+    """
+    found = {name: allowed(name, codes) for name, codes in (allow or {}).items()}
+    unknown = [name for name in found if name not in data]
+    if unknown:
+        raise TautError(
+            "data-unknown",
+            site=unknown[0],
+            found=f"allow for {unknown[0]!r}",
+            expected=f"an entry of the data: {', '.join(data) or 'there is none'}",
+            remedy=f"leave {unknown[0]!r} out of allow",
+        )
+    return frozenset(name for name, codes in found.items() if "unused-argument" in codes)
 
 
 def in_scope(array: Any) -> Any:
@@ -102,6 +127,28 @@ def _check_names(model: Callable[..., Any], names: list[str]) -> None:
         )
 
 
+def _check_closure(model: Callable[..., Any]) -> None:
+    """Refuse a model that reads from an iterator of its surroundings: it would be read once, while it is traced."""
+    try:
+        around = inspect.getclosurevars(inspect.unwrap(model))
+    except (TypeError, ValueError):
+        return
+    for name, value in {**around.globals, **around.nonlocals}.items():
+        if isinstance(value, Iterator):
+            raise _iterator(name, value)
+
+
+def _iterator(name: str, value: Any) -> TautError:
+    return TautError(
+        "data-iterator",
+        site=name,
+        found=f"{name!r} is a {type(value).__name__}",
+        expected="arrays with all rows; batches are drawn from them in the compiled loop",
+        remedy=f"{name}=np.concatenate(list({name})), and in the model: "
+        'with taut.plate("rows", len(y), subsample_size=100) as rows: ... obs=y[rows]',
+    )
+
+
 def _close(name: str, others: list[str]) -> list[str]:
     """The likeliest of the other names that ``name`` was meant to be, whatever its case."""
     lower = {other.lower(): other for other in others}
@@ -114,6 +161,8 @@ def _is_array(value: Any) -> bool:
 
 
 def _convert(name: str, value: Any) -> Any:
+    if isinstance(value, Iterator):
+        raise _iterator(name, value)
     if isinstance(value, np.integer | np.bool_):
         return value.item()
     if value is None or isinstance(value, bool | int | str | bytes | np.ndarray | jax.Array) or callable(value):

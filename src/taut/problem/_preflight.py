@@ -11,6 +11,7 @@ import numpy as np
 
 from taut import dist
 from taut._errors import TautError
+from taut.core import Site
 from taut.problem._data import nonfinite
 from taut.problem._kernel import Kernel
 from taut.problem._program import Program
@@ -55,11 +56,12 @@ def check_data(arrays: Mapping[str, Any], constants: Mapping[str, Any], program:
     Returns:
         Notes for the result.
     """
+    notes: list[str] = []
     bad = _nonfinite_entries(arrays) | _nonfinite_entries(constants)
     supports = {n: c for n, c in program.constraints.items() if not isinstance(c, type(dist.constraints.real))}
     moving = program.fixed("held")
     if not bad and not supports and not moving:
-        return []
+        return notes
     masking = program.fixed("mask")
     known = [n for n in program.fixed() if n in masking or n not in program.outputs["mask"]]
     observed, masks = kernel.constants(("observed", "mask"), [n for n in known if bad or n in supports or n in moving])
@@ -78,6 +80,11 @@ def check_data(arrays: Mapping[str, Any], constants: Mapping[str, Any], program:
             else None
         )
         if inside is not None and not np.all(inside | ~mask):
+            if name in supports and isinstance(supports[name], type(dist.constraints.boolean)):
+                soft = value[mask]
+                if soft.min() >= 0 and soft.max() <= 1:
+                    notes.append(_soft(site, soft))
+                    continue
             outside = value[~(inside | ~mask)]
             first = tuple(int(i) for i in np.argwhere(~(inside | ~mask))[0])
             raise TautError(
@@ -94,15 +101,38 @@ def check_data(arrays: Mapping[str, Any], constants: Mapping[str, Any], program:
     masked = frozenset().union(*(program.reach["observed"][n] for n in masks)) if masks else frozenset()
     harmful = {n: where for n, where in bad.items() if f"data:{n}" not in masked and np.isnan(where[1]).any()}
     if not harmful:
-        return []
+        return notes
     # Missing values that the model fills in itself, as in jnp.where(jnp.isnan(y), z, y), never reach the density.
     points = np.random.default_rng(0).normal(size=(8, kernel.dim))
     if np.isfinite(kernel(points, np.ones(kernel.dim))[0]).any():
-        return [f"data entry {name!r} holds NaN that the model does not use" for name in harmful]
+        return [*notes, *(f"data entry {name!r} holds NaN that the model does not use" for name in harmful)]
     name, (path, array) = next(iter(harmful.items()))
     hit = nonfinite(array)
     assert hit is not None
     raise _nonfinite(name + path, None, array, hit)
+
+
+def _soft(site: Site, values: np.ndarray) -> str:
+    """A note for values between 0 and 1 where 0 or 1 was expected, if they are meant.
+
+    Raises:
+        TautError: ``soft-targets`` if nobody said so.
+    """
+    between = int(np.sum((values > 0) & (values < 1)))
+    if "soft-targets" in site.allow:
+        return (
+            f"{site.name}: {between} targets between 0 and 1 are no data of a Bernoulli: the density is not a "
+            "likelihood, and ELBOs are not comparable"
+        )
+    raise TautError(
+        "soft-targets",
+        site=site.name,
+        source=site.source,
+        found=f"{between} of {values.size} values between 0 and 1, from {values.min():g} to {values.max():g}",
+        expected="0 or 1, the values of a Bernoulli",
+        remedy="binarise: obs=(y > 0.5); or dist.ContinuousBernoulli(logits=...), whose values these are; or, if the "
+        f'cross-entropy is meant: taut.sample("{site.name}", ..., allow="soft-targets")',
+    )
 
 
 def _nonfinite_entries(data: Mapping[str, Any]) -> dict[str, tuple[str, np.ndarray]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -11,8 +11,10 @@ import numpy as np
 from taut._errors import TautError
 from taut._precision import Precision, default, real_dtype, scope
 from taut.problem._coordinates import Latent, Param
-from taut.problem._data import split
+from taut.problem._data import exempt, split
+from taut.problem._influence import check_params, warn_of_unused
 from taut.problem._kernel import Kernel, log_joint
+from taut.problem._parity import sign_notes
 from taut.problem._predictive import NewRows, predictive
 from taut.problem._preflight import check_data, check_structure
 from taut.problem._probabilities import check_probabilities
@@ -32,6 +34,7 @@ class Problem:
         data: values by argument name. Arrays are traced; whole numbers, booleans and strings are fixed.
         precision: ``"float64"`` (default on a CPU) or ``"float32"``.
         subsample: keep subsampled plates subsampled; otherwise they are opened whole.
+        allow: by data entry, codes of checks that it is exempt from: ``{"labels": "unused-argument"}``.
         discrete: allow discrete latents, for a guide that draws them; they have no coordinates on the real line.
 
     Attributes:
@@ -68,19 +71,24 @@ class Problem:
         precision: Precision | None = None,
         subsample: bool = False,
         discrete: bool = False,
+        allow: Mapping[str, str | Iterable[str]] | None = None,
     ):
         self.model = model
         self.discrete = discrete
         self.precision: Precision = default() if precision is None else precision
         arrays, constants = split(model, data)
         self.data = dict({} if data is None else data)
+        self.allow = exempt(self.data, allow)
         with scope(self.precision):
             self.program, leaves = trace_program(model, arrays, constants, subsample, discrete)
         self.notes = check_structure(model, self.data, self.program)
+        check_params(self.program)
         self._kernel = Kernel(self.program, leaves, self.precision)
         self.notes += check_data(arrays, constants, self.program, self._kernel)
+        self.notes += sign_notes(self.program)
         if not subsample:
             check_probabilities(self.program, self._kernel)
+            warn_of_unused(self.program, arrays, self.allow)
         self.dim = self.program.dim
         self.num_params = self.program.num_params
         self.layout = self.program.layout

@@ -11,6 +11,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex
 
@@ -240,7 +241,7 @@ def _body(jaxpr: Any) -> Any:
 
 
 def _is_real(v: Any) -> bool:
-    return np.issubdtype(v.aval.dtype, np.inexact)
+    return bool(jnp.issubdtype(v.aval.dtype, np.inexact))
 
 
 def _is_zero(v: Any) -> bool:

@@ -131,7 +131,7 @@ def test_case_44_discrete_rows_beside_a_continuous_latent():
         with taut.plate("rows", len(y)):
             taut.sample("side", dist.Bernoulli(logits=logits))
 
-    m, s2 = 0.0, 1 / (1 + len(y))
+    m, s2, p = 0.0, 1 / (1 + len(y)), np.zeros(6)
     for _ in range(50):
         p = 1 / (1 + np.exp(-4.0 * (y - m)))
         m = s2 * np.sum(y - 2.0 * (2 * p - 1))

@@ -6,6 +6,7 @@ from typing import NamedTuple, cast
 
 import jax
 import numpy as np
+from scipy import stats
 
 from taut._draws import gaussian_log_density
 from taut._errors import TautError
@@ -28,20 +29,33 @@ from taut.problem import Problem
 _ISLANDS = 4
 _TRAJECTORY = 1.57
 _MOST_TEMPERATURES = 100
+_ROUNDS = (1, 1, 2, 4)
+_MOST_NUMBERS = 2**25  # kept of the moves at the posterior
+_MOVE = 0.03  # of a scale: a drift that does not matter
 
 
 class Annealed(NamedTuple):
-    """log_evidence and its standard error, nats: from the islands, or from the weights if that is larger; points
-    ``(P, D + num_params)``: the particles at the posterior, after ``settle`` moves there; acceptance of the last move;
-    temperatures between q and the posterior; gradients."""
+    """What annealing found; every name that `SMCResult` has too means the same.
 
+    points: the particles of the last two rounds where these agree, ``(T P, D + num_params)``, all of one moment
+    together. particles: P. centredness: coordinates of the points. log_evidence and its standard error, nats: from the
+    islands, or from the weights if that is larger. converged: whether averages over rounds of moves at the posterior
+    stay; ``False`` without such moves. capped: whether a limit ended it. acceptance: of the last move. temperatures:
+    between q and the posterior. gradients: used. funnel_index: 0, not looked at.
+    """
+
+    points: np.ndarray
+    particles: int
+    centredness: np.ndarray
     log_evidence: float
     log_evidence_se: float
     island_log_evidence: tuple[float, ...]
-    points: np.ndarray
+    converged: bool
+    capped: bool
     acceptance: float
     temperatures: int
     gradients: int
+    funnel_index: int = 0
 
 
 class _Frame:
@@ -64,7 +78,8 @@ def anneal(
     *,
     particles: int = 512,
     share: float = 0.9,
-    settle: int = 0,
+    moves: int = 0,
+    most_gradients: int = 4_000_000,
 ) -> Annealed:
     r"""$\log Z$ by carrying draws of a low-rank q to the posterior along $p^\beta q^{1-\beta}$.
 
@@ -81,7 +96,9 @@ def anneal(
         key: an integer or a JAX key.
         particles: P, a multiple of 4.
         share: relative effective sample size that a step of temperature keeps.
-        settle: moves at the posterior, for the particles' sake.
+        moves: $n_0$, moves of the first round at the posterior, where rounds of $n_0, n_0, 2n_0, 4n_0$ moves are made
+            until no average over a round differs from that over the last; 0 for the evidence alone.
+        most_gradients: nothing is begun beyond it.
 
     Returns:
         `Annealed`.
@@ -102,7 +119,8 @@ def anneal(
     rng = generator(key, 3100)
     shape = Shape(np.asarray(solution.params["loc"], float), *LowRank.parts(solution.params))
     lam = np.asarray(guide.draws(problem, solution.params, 2, rng)[0].centredness, float)
-    evaluate = evaluator(problem, np.concatenate([lam[: problem.dim], np.ones(problem.num_params)]))
+    lam = np.concatenate([lam[: problem.dim], np.ones(problem.num_params)])
+    evaluate = evaluator(problem, lam)
     own, log_det, gradients = np.asarray(solution.model_params, float), shape.log_det(), 0
 
     def cloud_at(z: np.ndarray) -> Cloud:
@@ -127,7 +145,7 @@ def anneal(
         mean = float(np.mean(accepted))
         return moved, tuned(step, mean), mean
 
-    while beta < 1.0 and temperatures < _MOST_TEMPERATURES and np.isfinite(log_z).all():
+    while beta < 1.0 and temperatures < _MOST_TEMPERATURES and np.isfinite(log_z).all() and gradients < most_gradients:
         ratio = cloud.log_p - cloud.log_q
         after = next_temperature(beta, ratio, share)
         weights, which = (after - beta) * ratio, []
@@ -138,16 +156,46 @@ def anneal(
             log_z[i] += log_mean
         cloud, beta, temperatures = cloud.take(np.concatenate(which)), after, temperatures + 1
         cloud, step, acceptance = move(cloud, beta, step)
-    for _ in range(settle):
-        cloud, step, acceptance = move(cloud, beta, step)
     reached = bool(beta == 1.0 and np.isfinite(log_z).all())
+    most_kept = max(1, _MOST_NUMBERS // cloud.z.size)
+    rounds, converged = [[cloud.z]], False
+    for factor in _ROUNDS if reached and moves else ():
+        rounds.append([])
+        for _ in range(factor * moves):
+            if gradients > most_gradients:
+                break
+            cloud, step, acceptance = move(cloud, 1.0, step)
+            rounds[-1].append(cloud.z)
+        if gradients > most_gradients:
+            break
+        rounds = rounds[-2:]
+        if converged := len(rounds[0]) > 1 and _at_rest(*(np.stack([shape.white(z) for z in r]) for r in rounds)):
+            break
+    # What is at rest may be pooled.
+    kept_points = rounds[0] + rounds[1] if converged else rounds[-1]
+    kept_points = kept_points[:: -(-len(kept_points) // most_kept)]
     spread = float(log_z.std(ddof=1) / np.sqrt(_ISLANDS)) if reached else np.inf
+    z = np.concatenate(kept_points)
     return Annealed(
+        points=np.concatenate([z, np.broadcast_to(own, (len(z), len(own)))], axis=1),
+        particles=size * _ISLANDS,
+        centredness=lam,
         log_evidence=float(np.logaddexp.reduce(log_z) - np.log(_ISLANDS)) if reached else float("nan"),
         log_evidence_se=max(spread, float(np.sqrt(variance))),
         island_log_evidence=tuple(log_z.tolist()),
-        points=np.concatenate([cloud.z, np.broadcast_to(own, (len(cloud.z), len(own)))], axis=1),
+        converged=converged,
+        capped=not reached or gradients > most_gradients,
         acceptance=acceptance,
         temperatures=temperatures,
         gradients=gradients,
     )
+
+
+def _at_rest(before: np.ndarray, now: np.ndarray) -> bool:
+    """Whether no average of a whitened latent or of its square moved from one round to the next, given how many are
+    looked at; each round ``(moves, P, D)``."""
+    first = np.stack([before.mean(0), (before**2).mean(0)])
+    change = np.stack([now.mean(0), (now**2).mean(0)]) - first
+    mean, se = change.mean(1), change.std(1, ddof=1) / np.sqrt(change.shape[1])
+    sure = float(stats.norm.isf(0.01 / mean.size))
+    return bool(np.all(np.abs(mean) < np.array([[_MOVE], [2 * _MOVE]]) + sure * se))

@@ -1,0 +1,1 @@
+"""The log evidence of problems for which it is known."""

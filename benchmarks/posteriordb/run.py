@@ -24,7 +24,7 @@ from benchmarks.posteriordb.reference import Library, LibraryError, find
 from taut._files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[2]
-CLAIMS = ("trusted", "usable when reweighted")  # every other verdict claims nothing
+CLAIMS = ("trusted", "trusted after correction")  # every other verdict claims nothing
 NOTES = """\
 mean: largest |mean - reference| in reference sds; sd: smallest and largest sd / reference sd; each as natural scale /
 unconstrained scale (log, logit or log gap). process: from the start of a fresh process, imports included, to the first

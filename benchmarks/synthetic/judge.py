@@ -11,9 +11,9 @@ from scipy.stats import beta
 from benchmarks.posteriordb.compare import MEAN_LIMIT, SD_LIMITS, Comparison, Scale, _scale, columns
 from benchmarks.posteriordb.reference import Moments, moments
 from benchmarks.synthetic.truth import Truth, free_scale
-from taut.diagnostics import TRUSTED, USABLE
+from taut.diagnostics import CORRECTED, TRUSTED
 
-CLAIMS = (TRUSTED, USABLE)  # every other verdict claims nothing
+CLAIMS = (TRUSTED, CORRECTED)  # every other verdict claims nothing
 EVIDENCE_LIMIT = 0.3  # nats, and three stated errors
 
 

@@ -96,7 +96,7 @@ def test_the_last_entry_of_a_simplex_is_left_out() -> None:
 
 def test_only_a_claim_can_be_false() -> None:
     row = {"posterior": "toy", "beyond": ["a"]}
-    levels = ("trusted", "usable when reweighted", "not trusted", "unverified", "failed")
+    levels = ("trusted", "trusted after correction", "not trusted", "unverified", "failed")
     assert [false_trust({"level": level, **row}) for level in levels] == [True, True, False, False, False]
     assert "FALSE TRUST: toy" in summary([{"level": "trusted", **row}])
 

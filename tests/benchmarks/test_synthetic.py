@@ -233,7 +233,7 @@ def row_of(level: str, **changes: Any) -> dict[str, Any]:
 def test_only_claims_can_be_false() -> None:
     assert not false_trust(row_of("trusted"))
     assert false_trust(row_of("trusted", beyond=["x"]))
-    assert false_trust(row_of("usable when reweighted", beyond=["~x"]))
+    assert false_trust(row_of("trusted after correction", beyond=["~x"]))
     assert not false_trust(row_of("not trusted", beyond=["x"]))
     assert false_trust(row_of("trusted", proper=False))
     assert false_evidence(row_of("trusted", evidence_trusted=True, evidence_error=0.4))

@@ -96,7 +96,7 @@ def test_columns_become_arguments(say, faked, tmp_path, script):
 
 
 @pytest.mark.parametrize(
-    ("level", "expected"), [("trusted", 0), ("usable when reweighted", 0), ("not trusted", 3), ("unverified", 3)]
+    ("level", "expected"), [("trusted", 0), ("trusted after correction", 0), ("not trusted", 3), ("unverified", 3)]
 )
 def test_the_exit_code_is_the_verdict(say, faked, script, level, expected):
     faked.level = level

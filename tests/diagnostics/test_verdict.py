@@ -12,10 +12,10 @@ import pytest
 from scipy.special import digamma, polygamma
 
 from taut.diagnostics import (
+    CORRECTED,
     NOT_TRUSTED,
     TRUSTED,
     UNVERIFIED,
-    USABLE,
     Comparison,
     Evidence,
     Modes,
@@ -26,7 +26,7 @@ from taut.diagnostics import (
     weigh,
 )
 
-LEVELS = (TRUSTED, USABLE, NOT_TRUSTED, UNVERIFIED)
+LEVELS = (TRUSTED, CORRECTED, NOT_TRUSTED, UNVERIFIED)
 
 
 def gaussian(rng: np.random.Generator, cov: np.ndarray, sd: np.ndarray) -> tuple[Weighing, Comparison]:
@@ -97,13 +97,13 @@ def test_facts_that_no_weight_can_mend(change: dict, name: str):
 
 def test_a_fit_that_learnt_its_draws_is_only_usable():
     verdict = judge(dataclasses.replace(good(), fit_minus_fresh=(0.4, 0.02)))
-    assert verdict.level == USABLE
+    assert verdict.level == CORRECTED
     assert verdict.reasons == (
         "The fitted ELBO exceeds the ELBO on fresh draws by 0.400 nats (limit 0.090): "
         "the fit has learnt its own draws.",
     )
     # A gap known only to +- 5 nats does not show agreement.
-    assert judge(dataclasses.replace(good(), fit_minus_fresh=(0.0, 5.0))).level == USABLE
+    assert judge(dataclasses.replace(good(), fit_minus_fresh=(0.0, 5.0))).level == CORRECTED
 
 
 def test_no_weights_is_unverified():
@@ -141,7 +141,7 @@ def test_a_wide_q_is_usable_when_reweighted():
     weighing, moments = gaussian(np.random.default_rng(2), np.eye(2), np.array([2.0, 1.0]))
     verdict = judge(Evidence("converged", weighing, (0.0, 0.01), moments, Modes(1, 8, 8)))
     assert weighing.kl == pytest.approx(0.8069, abs=4 * weighing.kl_se)
-    assert verdict.level == USABLE
+    assert verdict.level == CORRECTED
     assert {"kl", "sds"} <= failing(verdict)
     assert all(any(figure in text for figure in "0123456789") for text in verdict.reasons)
 
@@ -151,7 +151,7 @@ def test_a_wrong_mean_is_not_trusted():
     logs = (0.4 * u - 0.08).reshape(4, -1)  # p = N(.4, 1): KL .08 is within its limit, the mean is not
     verdict = judge(Evidence("converged", weigh(logs), (0.0, 0.01), compare({"mu": u}, logs), Modes(1, 8, 8)))
     assert failing(verdict) == {"means"}
-    assert verdict.level == USABLE
+    assert verdict.level == CORRECTED
     assert "mu" in verdict.reasons[0]
 
 
@@ -194,7 +194,7 @@ def test_never_trusted_when_wrong_across_log_gamma_targets():
                 assert verdict.level != TRUSTED or off < 0.12, (a, dim)
                 seen.add((a, verdict.level))
     assert (0.3, TRUSTED) not in seen
-    assert (0.3, USABLE) not in seen
+    assert (0.3, CORRECTED) not in seen
     assert (200.0, TRUSTED) in seen
     assert (200.0, NOT_TRUSTED) not in seen
 

@@ -75,7 +75,7 @@ def test_a_gaussian_posterior_is_found_exactly():
 
 def test_eight_schools_against_quadrature(schools_fit):
     # Exact moments by quadrature over (mu, tau): METHODS of the field's standard example, seven digits.
-    assert schools_fit.verdict.level in ("trusted", "usable when reweighted")
+    assert schools_fit.verdict.level in ("trusted", "trusted after correction")
     np.testing.assert_allclose(schools_fit.log_evidence, -31.311347, atol=0.05)
     assert abs(schools_fit["mu"].mean - 4.396821) < 0.1 * 3.317704
     theta = [6.21188, 4.94018, 3.92700, 4.75710, 3.61548, 4.04261, 6.29672, 4.85425]
@@ -87,7 +87,7 @@ def test_eight_schools_against_quadrature(schools_fit):
 
 
 def test_corrected_draws_are_shown_beside_the_guides(schools_fit, tmp_path):
-    assert schools_fit.verdict.level == "usable when reweighted"
+    assert schools_fit.verdict.level == "trusted after correction"
     # The guide is too narrow in tau, and its own draws and weights are kept to show it.
     tau = schools_fit.guide_draws["tau"]
     weights = np.exp(schools_fit.guide_log_weights - schools_fit.guide_log_weights.max())
@@ -232,7 +232,7 @@ def test_guides_by_name_on_a_correlated_gaussian(guide, sd):
     np.testing.assert_allclose(fit["z"].sd, sd, atol=SD)
     assert fit.verdict.level == "unverified"
     judged = taut.fit(model, guide=guide)
-    expected = {1.0: "trusted", 0.0: "unverified"}.get(sd, "usable when reweighted")
+    expected = {1.0: "trusted", 0.0: "unverified"}.get(sd, "trusted after correction")
     assert judged.verdict.level == expected
     if expected != "unverified":
         # 1,024 particles, their states of a round averaged: 4 / sqrt(1024) and 4 / sqrt(2048) are allowed.
@@ -278,7 +278,7 @@ def test_particles_replace_a_q_that_is_not_good_enough():
         taut.factor("nothing", 0.0 * tau)
 
     fit = taut.fit(model)
-    assert fit.verdict.level == "usable when reweighted"
+    assert fit.verdict.level == "trusted after correction"
     assert fit.log_weights is None
     assert "particles" in fit.verdict.headline
     assert "moved from the guide to the posterior" in str(fit)

@@ -120,8 +120,9 @@ def smc(
 
     Temperatures are chosen so that each keeps 90 % of the particles; four islands are resampled apart, so that their
     evidences tell each other's error; particles move by Hamiltonian dynamics in q's frame, later in their own. At the
-    posterior the trajectories alternate between a quarter and three quarters of a period, and between the guide's
-    coordinates of hierarchies and the non-centred ones. The run has converged when averages over rounds of moves stay.
+    posterior trajectories last a quarter or three quarters of a period, in the guide's coordinates of hierarchies and
+    in the non-centred ones by turns; a hierarchy that no site declares gets coordinates of its own (`density_map`).
+    The run has converged when averages over rounds of moves stay.
 
     Args:
         problem: the problem on its full data.
@@ -371,14 +372,15 @@ class _Run:
     def _round(self, moves: int) -> tuple[Round, list[np.ndarray], float] | None:
         self.frames = adapted(self.components.factors, self.groups, self.cloud.z)
         self._learn_scales()
-        # Every kind of coordinates gets short and long trajectories.
+        # Every kind of coordinates gets two short trajectories and a long one by turns: short ones are cheaper where a
+        # posterior is nearly Gaussian, long ones fill exponential tails.
         others = [*([SWAPPED] if self.swaps else []), *self.maps, *([FINE] if self.stiff else [])]
         ways = [PLAIN, *others[:1] * 2, PLAIN, *(way for way in others[1:] for _ in range(2))]
         first, second = np.zeros_like(self.cloud.z), np.zeros_like(self.cloud.z)
         keep = {round(x) for x in np.linspace(0, moves - 1, min(moves, _SNAPSHOTS))}
         snapshots, accepted = [], np.zeros(len(self.cloud.z))
         for k in range(moves):
-            way, trajectory = ways[k % len(ways)], _LONG if k % 2 else _SHORT
+            way, trajectory = ways[k % len(ways)], _LONG if k // len(ways) % 3 == 1 else _SHORT
             if self._too_dear(self._step(way), trajectory):
                 self.capped = True
                 return None

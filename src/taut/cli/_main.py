@@ -14,15 +14,15 @@ from taut._errors import TautError
 from taut.cli._doctor import doctor
 from taut.cli._model import broken, load_model
 from taut.data import read_table
-from taut.diagnostics import TRUSTED, USABLE
+from taut.diagnostics import CORRECTED, TRUSTED
 
 OK, FAULT, REFUSED, NOT_TRUSTED, INTERRUPTED = 0, 1, 2, 3, 130
 
-_GOOD = (TRUSTED, USABLE)
+_GOOD = (TRUSTED, CORRECTED)
 _WRONG_COLUMN = ("data-missing", "data-unknown")
 _CODES = """\
 exit codes:
-  0    done; the fit is trusted, or usable when reweighted
+  0    done; the fit is trusted, or trusted after correction
   2    refused: a wrong file, column, function or option, or a model that cannot be fitted; stderr says what was
        found and what was expected
   3    the fit finished and was printed and saved, but its verdict is "not trusted" or "unverified"

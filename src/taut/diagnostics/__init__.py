@@ -5,10 +5,10 @@ from taut.diagnostics._judge import judge
 from taut.diagnostics._moments import Comparison, compare, cov, mean, normalised, quantile, sd
 from taut.diagnostics._pareto import fit_pareto, khat, khat_limit, lower_tail_khat, psis
 from taut.diagnostics._verdict import (
+    CORRECTED,
     NOT_TRUSTED,
     TRUSTED,
     UNVERIFIED,
-    USABLE,
     Check,
     Evidence,
     Limits,
@@ -19,10 +19,10 @@ from taut.diagnostics._verification import Verification, against
 from taut.diagnostics._weights import Weighing, logmeanexp, weigh
 
 __all__ = [
+    "CORRECTED",
     "NOT_TRUSTED",
     "TRUSTED",
     "UNVERIFIED",
-    "USABLE",
     "Check",
     "Comparison",
     "Evidence",

@@ -10,7 +10,7 @@ import numpy as np
 from taut.diagnostics._judge_verified import verification_checks, weights_with_verification
 from taut.diagnostics._moments import Comparison
 from taut.diagnostics._pareto import khat_limit
-from taut.diagnostics._verdict import NOT_TRUSTED, TRUSTED, UNVERIFIED, USABLE, Check, Evidence, Limits, Verdict
+from taut.diagnostics._verdict import CORRECTED, NOT_TRUSTED, TRUSTED, UNVERIFIED, Check, Evidence, Limits, Verdict
 from taut.diagnostics._weights import Weighing
 
 _STATUS = {
@@ -37,7 +37,7 @@ _ADVICE = {
     "elbo": "Use a guide with lighter tails: the ELBO of this one has no reliable mean.",
     "reweighting": "Use a richer guide, restate hierarchies non-centred, or sample with MCMC.",
     "trusted": "Read the posterior as it stands.",
-    "usable": "Use weighted draws for every summary; for the posterior itself use a richer guide.",
+    "weighted": "Read the posterior as it stands: its draws are weighted ones, q itself is not good enough.",
     "corrected": "Read the posterior as it stands: its draws are corrected ones, q itself is not good enough.",
     "smc": "State the scale of each group as its prior's scale (dist.Normal(m, s)), or sample with MCMC.",
     "skipped": "Use verify=True before relying on it.",
@@ -48,8 +48,9 @@ _ADVICE = {
 def judge(evidence: Evidence, limits: Limits | None = None) -> Verdict:
     r"""Judge a fit.
 
-    *trusted*: q itself is the posterior to within the limits. *usable when reweighted*: q is off, and its weighted
-    draws are not. Neither can see a mode that no start found. With no weights at all the level is *unverified*.
+    *trusted*: q itself is the posterior to within the limits. *trusted after correction*: q is off, and draws that SMC
+    moved, or weights repair, are not. Neither can see a mode that no start found. With no weights at all the level is
+    *unverified*.
 
     Args:
         evidence: what is known of the fit.
@@ -74,15 +75,16 @@ def judge(evidence: Evidence, limits: Limits | None = None) -> Verdict:
     elif common and not any(check.gates == "trusted" for check in failing):
         level = TRUSTED
     elif common and not any(check.gates == "reweighted" for check in failing):
-        level = USABLE
+        level = CORRECTED
     else:
         level = NOT_TRUSTED
+    of_evidence = _evidence_check(evidence, limits) if level in (TRUSTED, CORRECTED) else None
     return Verdict(
         level=level,
         headline=_headline(level, evidence, failing),
-        checks=checks,
+        checks=checks if of_evidence is None else (*checks, of_evidence),
         advice=_advice(level, evidence, failing),
-        evidence_trusted=level in (TRUSTED, USABLE) and _evidence_agrees(evidence, limits),
+        evidence_trusted=of_evidence is not None and of_evidence.passed,
         notes=evidence.notes,
     )
 
@@ -201,25 +203,34 @@ def _factor(log_ratio: float) -> str:
     return f"{math.exp(log_ratio):.2f}" if log_ratio < 700.0 else "inf"
 
 
-def _evidence_agrees(evidence: Evidence, limits: Limits) -> bool:
+def _evidence_check(evidence: Evidence, limits: Limits) -> Check:
+    """Whether the log evidence of a posterior that is trusted may be quoted."""
     v, w = evidence.verification, evidence.weighing
     if v is None:
-        return True
+        error = f", +- {w.log_evidence_se:.3f} nats" if w is not None else ""
+        return Check("log-evidence", True, f"log Z rests on the weights of q's draws alone{error}.", "evidence")
     # Weights of a narrow q find too little; only what they find beyond the particles speaks against these.
     more = w.log_evidence - v.log_evidence if w is not None else 0.0
-    return v.log_evidence_se < limits.evidence_se and more < limits.evidence
+    if not more < limits.evidence:
+        found = f"Weights of q's draws find {more:.2f} nats more than particles do (limit {limits.evidence:g})"
+        advice = "give q more modes, or SMC more particles, before quoting it"
+        return Check("log-evidence", False, f"{found}: {advice}.", "evidence")
+    found = f"log Z is known to +- {v.log_evidence_se:.3f} nats (limit {limits.evidence_se:g})"
+    if not v.log_evidence_se < limits.evidence_se:
+        return Check("log-evidence", False, f"{found}: run again with more particles before quoting it.", "evidence")
+    return Check("log-evidence", True, f"{found}.", "evidence")
 
 
 def _headline(level: str, evidence: Evidence, failing: list[Check]) -> str:
     w, v = evidence.weighing, evidence.verification
     if level == TRUSTED and w is not None:
         return f"{TRUSTED}: the posterior below is q itself; KL(q||p) about {max(w.kl, 0.0):.2g} nats"
-    if level == USABLE and v is not None:
+    if level == CORRECTED and v is not None:
         off = f"q is off by about {w.kl:.2g} nats" if w is not None and math.isfinite(w.kl) else "q is off"
-        return f"{USABLE}: {off}; the draws below are particles that SMC carried from q to the posterior"
-    if level == USABLE and w is not None:
+        return f"{CORRECTED}: {off}; the draws below are particles that SMC carried from q to the posterior"
+    if level == CORRECTED and w is not None:
         return (
-            f"{USABLE}: q is off by about {w.kl:.2g} nats and its weighted draws are not; "
+            f"{CORRECTED}: q is off by about {w.kl:.2g} nats and its weighted draws are not; "
             f"k-hat {w.khat:.2f}, {w.ess:,.0f} effective draws"
         )
     if level == UNVERIFIED and evidence.skipped:
@@ -235,8 +246,8 @@ def _advice(level: str, evidence: Evidence, failing: list[Check]) -> str:
     status = evidence.status
     if level == TRUSTED:
         return str(_ADVICE["trusted"])
-    if level == USABLE:
-        return str(_ADVICE["usable" if evidence.verification is None else "corrected"])
+    if level == CORRECTED:
+        return str(_ADVICE["weighted" if evidence.verification is None else "corrected"])
     if level == UNVERIFIED:
         return str(_ADVICE["skipped" if evidence.skipped else "unverified"])
     names = {check.name for check in failing}

@@ -9,7 +9,7 @@ from taut.diagnostics._verification import Verification
 from taut.diagnostics._weights import Weighing
 
 TRUSTED = "trusted"
-USABLE = "usable when reweighted"
+CORRECTED = "trusted after correction"
 NOT_TRUSTED = "not trusted"
 UNVERIFIED = "unverified"  # no importance weights could be had, or the user asked for no tests
 
@@ -20,7 +20,7 @@ class Limits:
 
     Chosen on 64 pairs of target and q with known moments (eight schools, funnels, log-gammas, Student's t, bananas,
     mixtures, logistic regressions), 60 weighings each. q was called trusted 915 times, and a mean or log sd of it was
-    off by more than .15 in none; "usable when reweighted" came out 260 times, and was off by more than .15 in none.
+    off by more than .15 in none; "trusted after correction" came out 260 times, and was off by more than .15 in none.
     k-hat with the limits on KL, spread and ESS alone let 103 such errors through in 980: `narrow` gives them away.
 
     Attributes:
@@ -124,7 +124,7 @@ class Check:
         name: short stable name, such as `"kl"`.
         passed: whether it holds.
         text: one sentence with the figure, the limit and what it means.
-        gates: "both" levels, "trusted" only or "reweighted" only.
+        gates: "both" levels, "trusted" only, "reweighted" only, or only the "evidence".
     """
 
     name: str
@@ -138,7 +138,7 @@ class Verdict:
     """Whether to believe a fit; made by `judge`.
 
     Attributes:
-        level: "trusted", "usable when reweighted", "not trusted", or "unverified" (no weights to test with).
+        level: "trusted", "trusted after correction", "not trusted", or "unverified" (no weights to test with).
         headline: one line that starts with the level.
         checks: every check that was made, in the order of importance.
         advice: one sentence to act on.
@@ -156,6 +156,6 @@ class Verdict:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Sentences of the failing checks that kept the verdict from the next level up."""
-        keep = {NOT_TRUSTED: ("both", "reweighted"), USABLE: ("trusted",)}.get(self.level, ())
-        failing = [c for c in self.checks if not c.passed]
+        keep = {NOT_TRUSTED: ("both", "reweighted"), CORRECTED: ("trusted",)}.get(self.level, ())
+        failing = [c for c in self.checks if not c.passed and c.gates != "evidence"]
         return tuple(c.text for c in failing if c.gates in keep) or tuple(c.text for c in failing)

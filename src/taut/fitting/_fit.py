@@ -112,7 +112,7 @@ def fit(
     kinds, supports = _kinds(problem, weighed.values)
     values, log_weights = weighed.values, None if weighed.log_weights is None else weighed.log_weights.ravel()
     guide_draws, guide_log_weights = {}, None
-    if verified is not None and verdict.level == diagnostics.USABLE:
+    if verified is not None and verdict.level == diagnostics.CORRECTED:
         guide_draws = {name: values[name] for name in problem.latents}
         guide_log_weights = log_weights
         values, log_weights = verified.values, None
@@ -244,7 +244,7 @@ def _facts(problem: Problem, algorithm: Algorithm, solution: Solution, key: int 
     plates = {p.name: p.size for site in problem.program.sites.values() for p in site.plates}
     chosen: dict[str, str] = {}
     if isinstance(algorithm, SVI):
-        objective, estimator = algorithm.pair(bind(solution.guide, problem))
+        objective, estimator = algorithm.pair(problem, bind(solution.guide, problem))
         chosen = {"objective": str(objective), "gradient": type(estimator).__name__}
     return {
         "guide": type(solution.guide).__name__,

@@ -15,7 +15,7 @@ from taut import diagnostics, report
 from taut._files import atomic_write
 from taut._keys import generator
 from taut.algorithms import Response, Solution, linear_response
-from taut.diagnostics import USABLE, Verdict
+from taut.diagnostics import CORRECTED, Verdict
 from taut.fitting._loss import Loss, loss_of
 from taut.fitting._marginal import Marginal
 from taut.fitting._nuts import Reference, against_nuts
@@ -184,7 +184,7 @@ class Fit:
     def draws(self, n: int | None = None, key: int | jax.Array = 0) -> dict[str, np.ndarray]:
         """Draws that the verdict covers, equally weighted.
 
-        When the verdict is *usable when reweighted* these are SMC's particles, or q's draws resampled by their smoothed
+        When the verdict is *trusted after correction* these are SMC's particles, or q's draws resampled by their smoothed
         weights where no SMC was run; otherwise they are q's own.
 
         Args:
@@ -298,7 +298,7 @@ class Fit:
 
     def content(self) -> report.Content:
         """Everything that the text and the page show, as plain values."""
-        corrected = "q" if self.verdict.level != USABLE else "moved" if self.log_weights is None else "reweighted"
+        corrected = "q" if self.verdict.level != CORRECTED else "moved" if self.log_weights is None else "reweighted"
         history = None
         if len(self.history):
             history = report.History(self.history[:, 0], self.history[:, 1], self.history[:, 2])
@@ -364,7 +364,7 @@ class Fit:
         return to_arviz(self.draws(), predictions=predictions, observed=observed, attributes=attributes)
 
     def _weights(self) -> np.ndarray | None:
-        if self.verdict.level != USABLE or self.log_weights is None:
+        if self.verdict.level != CORRECTED or self.log_weights is None:
             return None
         return diagnostics.psis(self.log_weights)[0]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from taut._errors import TautError
 
-LEVELS = ("trusted", "usable when reweighted", "not trusted", "unverified")
+LEVELS = ("trusted", "trusted after correction", "not trusted", "unverified")
 KINDS = ("latent", "deterministic", "param")
 COVERS = ("q", "moved", "reweighted")
 

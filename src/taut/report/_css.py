@@ -12,8 +12,8 @@ DARK = """
   --guide: #7fa8d6; --weighted: #ee9560; --good: #6cc48f; --fair: #dfb254; --poor: #f28b82; --open: #98a1ac;
 """
 
-TONES = {"trusted": "good", "usable when reweighted": "fair", "not trusted": "poor", "unverified": "open"}
-MARKS = {"trusted": "✓", "usable when reweighted": "≈", "not trusted": "✕", "unverified": "?"}
+TONES = {"trusted": "good", "trusted after correction": "fair", "not trusted": "poor", "unverified": "open"}
+MARKS = {"trusted": "✓", "trusted after correction": "≈", "not trusted": "✕", "unverified": "?"}
 
 PAGE = f"""
 :root {{ color-scheme: light dark; {LIGHT} }}

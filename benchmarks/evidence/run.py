@@ -77,7 +77,7 @@ def line(row: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence.run", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence.run", description=str(__doc__).splitlines()[0])
     parser.add_argument("--data", metavar="FOLDER", help="where ionosphere.npz, sonar.npz and pines.csv lie")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="anchors, or parts of their names")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "evidence.json")

@@ -59,7 +59,7 @@ def test_conjugate_gradients_past_the_dense_limit():
     precision /= 1 - rho**2
 
     def model(rho):
-        z = taut.sample("z", dist.ImproperUniform(dist.constraints.real, (d,), ()))
+        z = taut.sample("z", dist.ImproperUniform(dist.constraints.real, (d,), ()).to_event(1))
         taut.factor("chain", -0.5 * z[0] ** 2 - 0.5 * jnp.sum((z[1:] - rho * z[:-1]) ** 2) / (1 - rho**2))
         taut.deterministic("first", z[:2])
         taut.deterministic("sum", z.sum())
@@ -87,7 +87,7 @@ def thousand():
     half = loadings / noise[:, None]
 
     def model(mean, noise, half, inner):
-        z = taut.sample("z", dist.ImproperUniform(dist.constraints.real, (d,), ()))
+        z = taut.sample("z", dist.ImproperUniform(dist.constraints.real, (d,), ()).to_event(1))
         x = z - mean
         taut.factor("density", -0.5 * jnp.sum(x * x / noise) + 0.5 * (x @ half) @ inner @ (half.T @ x))
         taut.deterministic("some", z[:3])
@@ -266,7 +266,7 @@ def test_refusals():
         fit.linear_response("zz")
 
     def saddle(y):
-        x = taut.sample("x", dist.ImproperUniform(dist.constraints.real, (2,), ()))
+        x = taut.sample("x", dist.ImproperUniform(dist.constraints.real, (2,), ()).to_event(1))
         taut.factor("saddle", 0.5 * x[0] ** 2 - 0.5 * x[1] ** 2 + 0.0 * y)
 
     with pytest.raises(taut.TautError, match="no-maximum"):

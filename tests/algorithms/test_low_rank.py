@@ -52,8 +52,10 @@ def test_a_posterior_with_two_directions_is_found_exactly():
     assert solution.status == "converged"
     # A round that brings less than 0.02 nats is the last: the divergence that is left is below that.
     assert 0.5 * (found - mean) @ np.linalg.solve(covariance, found - mean) < 2e-3
-    np.testing.assert_allclose(sd, np.sqrt(np.diagonal(covariance)), rtol=0.01)
-    np.testing.assert_allclose(log_det, np.linalg.slogdet(covariance)[1], atol=0.05)
+    factor = LowRank.factor(solution.params)
+    spread = 0.5 * (np.sum(factor * np.linalg.solve(covariance, factor)) - d)
+    assert spread + 0.5 * (np.linalg.slogdet(covariance)[1] - log_det) < 0.03
+    np.testing.assert_allclose(sd, np.sqrt(np.diagonal(covariance)), rtol=0.05)
     exact = stats.multivariate_normal(np.zeros(2), outer).logpdf(y)
     assert exact - 0.02 - 3 * solution.history[-1].se < solution.history[-1].elbo < exact + 3 * solution.history[-1].se
     assert solution.gap is not None and abs(solution.gap[0]) < 0.02
@@ -66,7 +68,7 @@ def test_independent_latents_need_no_direction():
     shapes = np.linspace(5.0, 50.0, 520)
 
     def model(a):
-        x = taut.sample("x", dist.ImproperUniform(dist.constraints.real, (520,), ()))
+        x = taut.sample("x", dist.ImproperUniform(dist.constraints.real, (520,), ()).to_event(1))
         taut.factor("density", jnp.sum(a * x - jnp.exp(x) - a * jnp.log(a)))
 
     _, solution = solve(model, dict(a=shapes), LowRank(20))
@@ -138,7 +140,7 @@ def test_what_is_left_over_shows_in_fresh_draws():
     d, rho = 600, 0.8
 
     def model(rho):
-        z = taut.sample("z", dist.ImproperUniform(dist.constraints.real, (d,), ()))
+        z = taut.sample("z", dist.ImproperUniform(dist.constraints.real, (d,), ()).to_event(1))
         taut.factor("chain", -0.5 * z[0] ** 2 - 0.5 * jnp.sum((z[1:] - rho * z[:-1]) ** 2) / (1 - rho**2))
 
     _, solution = solve(model, dict(rho=np.array(rho)), LowRank(30))
@@ -261,15 +263,16 @@ def test_annealing_gives_the_evidence_of_skewed_margins():
     a, d = 20.0, 520
 
     def model(a):
-        x = taut.sample("x", dist.ImproperUniform(dist.constraints.real, (d,), ()))
+        x = taut.sample("x", dist.ImproperUniform(dist.constraints.real, (d,), ()).to_event(1))
         taut.factor("density", jnp.sum(a * x - jnp.exp(x)))
 
     problem, solution = solve(model, dict(a=np.array(a)), LowRank(5))
-    found = anneal(problem, solution, 1, particles=512, settle=2)
+    found = anneal(problem, solution, 1, particles=512, moves=2)
     exact = d * gammaln(a)
     assert exact - solution.history[-1].elbo > 1.0
     assert abs(found.log_evidence - exact) < 4 * found.log_evidence_se < 0.4
-    assert found.temperatures > 2 and found.acceptance > 0.5
+    assert found.temperatures > 2 and found.acceptance > 0.5 and found.converged and not found.capped
+    assert len(found.points) % 512 == 0 and problem.kernel().gradients >= found.gradients
     # Particles are at the posterior: skewness of log Gamma(20) is about -a^(-1/2), q's is 0.
     x = found.points - found.points.mean(0)
     skewness = np.mean(x**3) / np.mean(x**2) ** 1.5
@@ -295,7 +298,7 @@ def test_choices_and_refusals():
 
     def hopeless(y):
         x = taut.sample("x", dist.Normal(0.0, 1.0).expand([12]).to_event(1))
-        taut.factor("never", jnp.where(x.sum() > 1e6, 0.0, -jnp.inf))
+        taut.factor("never", jnp.where(x.sum() > 1e6, y, -jnp.inf))
 
     with pytest.raises(taut.TautError, match="impossible-start"):
         Run()(LowRankDraws(), taut.Problem(hopeless, dict(y=1.0)), LowRank(3), 0)

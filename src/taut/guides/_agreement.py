@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from jax.extend import core as jex
+import numpy as np
 
 from taut import dist
 from taut._errors import TautError
@@ -14,9 +14,6 @@ from taut.core import Site
 from taut.guides._within import within
 from taut.problem import DISCRETE, Latent
 from taut.problem import Program as Model
-
-# Equations that move numbers without changing them.
-_MOVES = {"broadcast_in_dim", "reshape", "squeeze", "convert_element_type", "expand_dims", "slice", "copy", "transpose"}
 
 
 def check_sites(model: Model, sites: Mapping[str, Site]) -> tuple[str, ...]:
@@ -31,9 +28,12 @@ def check_sites(model: Model, sites: Mapping[str, Site]) -> tuple[str, ...]:
 
     Raises:
         TautError: ``guide-observed``, ``guide-unknown``, ``guide-deterministic``, ``guide-missing``, ``guide-shape``,
-            ``guide-support``, ``duplicate-site``.
+            ``guide-support``, ``guide-auxiliary``, ``duplicate-site``.
     """
-    drawn = {name: site for name, site in sites.items() if site.kind == "sample"}
+    drawn = {n: site for n, site in sites.items() if site.kind in ("sample", "transformed") and not site.auxiliary}
+    for site in sites.values():
+        if site.auxiliary:
+            _check_auxiliary(model, site)
     missing = [name for name in model.latents if name not in drawn]
     for name, site in drawn.items():
         if name not in model.latents:
@@ -54,6 +54,10 @@ def check_sites(model: Model, sites: Mapping[str, Site]) -> tuple[str, ...]:
     unclear = []
     for name, site in drawn.items():
         _check_shape(model.latents[name], model.sites[name], site)
+        if site.kind == "transformed":
+            if not isinstance(model.supports.get(name), type(dist.constraints.real)):
+                unclear.append(name)
+            continue
         verdict = _inside(model, name, site)
         if verdict is None:
             unclear.append(name)
@@ -73,35 +77,6 @@ def outside(model: Model, name: str, source: str, found: str) -> TautError:
             latent.support.partition("(")[0], "give the guide's site a distribution on that support"
         ).format(name=name),
     )
-
-
-def check_arguments(closed: Any, arguments: list[tuple[Site, str, Any]], params: Mapping[str, Site]) -> None:
-    """Refuse a parameter that goes straight into a place where not every value of its constraint is allowed.
-
-    Args:
-        closed: the traced guide; its first outputs are the ``arguments``, its first inputs the ``params``.
-        arguments: site, argument's name and constraint.
-        params: the guide's parameters.
-    """
-    jaxpr = closed.jaxpr
-    made = {v: eqn for eqn in jaxpr.eqns for v in eqn.outvars}
-    inputs = dict(zip(jaxpr.invars[: len(params)], params.values()))
-    for (site, argument, constraint), v in zip(arguments, jaxpr.outvars):
-        while not isinstance(v, jex.Literal) and v in made and made[v].primitive.name in _MOVES:
-            v = made[v].invars[0]
-        if isinstance(v, jex.Literal) or v not in inputs:
-            continue
-        param = inputs[v]
-        if within(param.fn, constraint) is False:
-            family, word = type(site.fn).__name__, dist.describe(constraint)
-            raise TautError(
-                "bad-argument",
-                site=site.name,
-                source=param.source,
-                found=f"{family}.{argument} is param {param.name!r}, which is {dist.describe(param.fn)}",
-                expected=f"{word} values",
-                remedy=f'taut.param("{param.name}", ..., constraint=dist.constraints.{word})',
-            )
 
 
 def _stranger(model: Model, site: Site, missing: list[str]) -> TautError:
@@ -135,8 +110,9 @@ def _absent(model: Model, sites: Mapping[str, Site], name: str, drawn: Mapping[s
             site=name,
             source=sites[name].source,
             found=f"{name!r} is a latent of the model ({latent.source}) and a {sites[name].kind} site in the guide",
-            expected="a distribution for it: a computed value has no density",
-            remedy=f'taut.sample("{name}", dist.Normal(value, scale)), or dist.Delta(value) for a point',
+            expected="a distribution for it, or a function of auxiliary draws that is declared as one",
+            remedy=f'taut.transformed("{name}", value), with u = taut.sample("u", ..., auxiliary=True); or '
+            f'taut.sample("{name}", dist.Normal(value, scale)), or dist.Delta(value) for a point',
         )
     return TautError(
         "guide-missing",
@@ -148,8 +124,29 @@ def _absent(model: Model, sites: Mapping[str, Site], name: str, drawn: Mapping[s
     )
 
 
+def _check_auxiliary(model: Model, site: Site) -> None:
+    known = model.sites.get(site.name)
+    if known is not None and known.observed:
+        raise _stranger(model, site, [])
+    if known is not None or not dist.is_continuous(site.fn):
+        raise TautError(
+            "guide-auxiliary",
+            site=site.name,
+            source=site.source,
+            found=f"auxiliary draw {site.name!r}, "
+            + (f"which is a site of the model ({known.source})" if known else f"a discrete {type(site.fn).__name__}"),
+            expected="continuous draws that the model does not know",
+            remedy=f'taut.sample("{site.name}", ...) without auxiliary=True'
+            if known
+            else f'taut.sample("{site.name}", dist.Normal(0, 1), auxiliary=True)',
+        )
+
+
 def _check_shape(latent: Latent, model: Site, site: Site) -> None:
-    shape, events = tuple(site.fn.shape()), site.fn.event_dim
+    if site.kind == "transformed":
+        shape, events = tuple(np.shape(site.value)), latent.event_dim
+    else:
+        shape, events = tuple(site.fn.shape()), site.fn.event_dim
     partial = {p.name for p in site.plates if p.length < p.size}, {p.name for p in model.plates if p.length < p.size}
     if shape == latent.shape and events == latent.event_dim and partial[0] == partial[1]:
         return

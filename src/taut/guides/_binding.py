@@ -16,10 +16,28 @@ import numpy as np
 
 from taut import dist
 from taut._errors import TautError
-from taut.core import Handler, Site, log_density
-from taut.guides._agreement import check_arguments, check_sites
+from taut._precision import real_dtype
+from taut.core import Handler, Site, empty_stack, log_density
+from taut.guides._agreement import check_sites
+from taut.guides._effects import Reach, check_base, check_effects
+from taut.guides._pushforward import check_counts, part
 from taut.handlers import Trace, trace
-from taut.problem import Problem, count_compilation, digest, split, unconstrained_init, user_errors
+from taut.problem import (
+    Argument,
+    Problem,
+    Source,
+    check_ranges,
+    constrained,
+    count_compilation,
+    dependencies,
+    digest,
+    graph,
+    hole,
+    inlined,
+    split,
+    unconstrained_init,
+    user_errors,
+)
 from taut.problem import Program as Model
 
 # Supports that cannot be compared by their bounds are compared on this many first draws.
@@ -38,6 +56,9 @@ class Binding:
             distribution's class.
         unclear: latents whose supports only draws can compare with the model's.
         still: sites whose draws do not follow their parameters smoothly, with their families.
+        base: auxiliary draws.
+        pushed: latents that `taut.transformed` makes of them.
+        points: latents that are points (`dist.Delta`) at functions of them.
         digest: identifies the guide's equations.
         start: identifies the equations of its initial values.
     """
@@ -48,6 +69,9 @@ class Binding:
     sites: dict[str, Site] = field(default_factory=dict)
     unclear: tuple[str, ...] = ()
     still: dict[str, str] = field(default_factory=dict)
+    base: tuple[str, ...] = ()
+    pushed: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
     digest: str = ""
     start: str = ""
 
@@ -75,9 +99,15 @@ class Binding:
         handler = _Stand(_plates(program), program.evaluate("rows", {}, *inputs), key, params, values or {})
         arguments = {**jax.tree.unflatten(self.treedef, inputs[0][:-1]), **self.constants}
         taken = _taken(self.fn, arguments)
-        with user_errors(), trace() as sites, handler:
-            self.fn(**{name: arguments[name] for name in taken})
-        return sites
+
+        def once() -> Trace:
+            handler.count = 0
+            # Whatever the caller has on the stack is about other runs.
+            with empty_stack(), user_errors(), trace() as sites, handler:
+                self.fn(**{name: arguments[name] for name in taken})
+            return sites
+
+        return inlined(once)
 
 
 def bind(fn: Callable[..., Any], problem: Problem) -> Binding:
@@ -102,23 +132,69 @@ def bind(fn: Callable[..., Any], problem: Problem) -> Binding:
     words = jax.ShapeDtypeStruct((2,), np.uint32)
     opening = jax.make_jaxpr(first)(problem.inputs, words)
     unclear = check_sites(model, found)
-    arguments: list[tuple[Site, str, Any]] = []
+    arguments: list[Argument] = []
+    learned = sorted(shapes)  # leaves of a mapping are sorted by name
+    order = [n for n, s in found.items() if s.kind in ("sample", "factor")]
 
     def second(params: Any, inputs: Any, words: Any) -> list[Any]:
         sites = binding.run(model, inputs, key=jax.random.wrap_key_data(words), params=params)
-        parts = [part for site in sites.values() if site.kind == "sample" for part in _constrained(site)]
-        arguments.extend((site, name, constraint) for site, name, constraint, _ in parts)
-        drawn = [sites[name] for name in model.latents]
-        return [*(value for *_, value in parts), *(s.value for s in drawn), *(jnp.sum(log_density(s)) for s in drawn)]
+        arguments.clear()
+        arguments.extend(part for site in sites.values() if site.kind == "sample" for part in constrained(site))
+        values = [sites[n].value for n in (*learned, *model.latents)]
+        return [*values, *(jnp.sum(log_density(sites[n])) for n in order), *(part.value for part in arguments)]
 
     closed = jax.make_jaxpr(second)(shapes, problem.inputs, words)
-    # Leaves of a mapping are sorted by name.
-    check_arguments(closed, arguments, {n: found[n] for n in sorted(shapes)})
+    nodes = graph(closed.jaxpr)
+    sources = {node: Source("param", n, found[n].fn, found[n].source) for n, node in zip(learned, nodes)}
+    check_ranges(zip(arguments, nodes[len(nodes) - len(arguments) :]), sources)
+    reach = _reach(closed, learned, list(model.latents), len(order), _draws(binding, problem, found))
+    base, points = check_base(model, found, reach)
+    check_effects(model, found, reach)
     still = {n: type(s.fn).__name__ for n, s in found.items() if s.kind == "sample" and not s.fn.has_rsample}
-    sites = {n: _bare(s) for n, s in found.items()}
+    pushed = tuple(n for n in model.latents if found[n].kind == "transformed")
+    made = [part(n, model.latents[n].shape, model.supports.get(n, dist.constraints.real)) for n in pushed or points]
+    if pushed:
+        check_counts(found, [part(n, tuple(found[n].fn.shape()), found[n].fn.support) for n in base], made)
     return replace(
-        binding, sites=sites, unclear=unclear, still=still, digest=_fingerprint(closed), start=_fingerprint(opening)
+        binding,
+        sites={n: _bare(s) for n, s in found.items()},
+        unclear=unclear,
+        still=still,
+        base=base,
+        pushed=pushed,
+        points=points,
+        digest=_fingerprint(closed),
+        start=_fingerprint(opening),
     )
+
+
+def _reach(closed: Any, learned: list[str], latents: list[str], terms: int, draws: dict[str, frozenset[str]]) -> Reach:
+    """What the outputs of a guide's second run depend on."""
+    labels = [*learned, *([""] * (len(closed.jaxpr.invars) - len(learned)))]
+    blank = frozenset(("",))
+    begin, middle = len(learned), len(learned) + len(latents)
+    values = [found - blank for found in dependencies(closed.jaxpr, labels)[begin:middle]]
+    smooth = dependencies(closed.jaxpr, labels, smooth=True)[begin : middle + terms]
+    return Reach(dict(zip(latents, values)), frozenset[str]().union(*smooth) - blank, draws)
+
+
+def _draws(binding: Binding, problem: Problem, found: Mapping[str, Site]) -> dict[str, frozenset[str]]:
+    """Which base draws each transformed latent and each point depends on."""
+    base = {n: s for n, s in found.items() if s.auxiliary}
+    made = [
+        n for n in problem.latents if found[n].kind == "transformed" or isinstance(_innermost(found[n]), dist.Delta)
+    ]
+    if not base or not made:
+        return {n: frozenset() for n in made}
+
+    def third(inputs: Any, words: Any) -> list[Any]:
+        values = {n: hole(n, tuple(s.fn.shape()), real_dtype()) for n, s in base.items()}
+        sites = binding.run(problem.program, inputs, key=jax.random.wrap_key_data(words), values=values)
+        return [sites[n].value for n in made]
+
+    closed = jax.make_jaxpr(third)(problem.inputs, jax.ShapeDtypeStruct((2,), np.uint32))
+    seen = dependencies(closed.jaxpr, [""] * len(closed.jaxpr.invars), smooth=True)
+    return {n: labels & frozenset(base) for n, labels in zip(made, seen)}
 
 
 class Start:
@@ -186,15 +262,6 @@ class _Stand(Handler):
             return self._plate(site)
         if site.kind == "param":
             return self._param(site)
-        if site.kind == "factor":
-            raise TautError(
-                "bad-argument",
-                site=site.name,
-                source=site.source,
-                found="a factor in a guide",
-                expected="taut.sample and taut.param: a factor adds to the objective and cannot change what is drawn",
-                remedy=f"move taut.factor({site.name!r}, ...) to the model",
-            )
         if site.kind == "sample" and site.observed:
             raise TautError(
                 "guide-observed",
@@ -278,21 +345,16 @@ def _taken(fn: Callable[..., Any], known: Mapping[str, Any]) -> list[str]:
     return [p.name for p in parameters if p.name in known]
 
 
-def _constrained(site: Site) -> list[tuple[Site, str, Any, Any]]:
-    """The arguments of a site's distribution that not every number may be."""
-    fn = site.fn
-    while isinstance(fn, dist.Independent | dist.ExpandedDistribution):
-        fn = fn.base_dist
-    bare = replace(site, fn=fn, value=None)
-    limits = {
-        n: c for n, c in fn.arg_constraints.items() if n in vars(fn) and isinstance(c, dist.constraints.Constraint)
-    }
-    return [(bare, name, constraint, jnp.asarray(vars(fn)[name])) for name, constraint in limits.items()]
+def _innermost(site: Site) -> Any:
+    return None if site.fn is None else dist.unwrapped(site.fn)
 
 
 def _bare(site: Site) -> Site:
-    fn = site.fn if site.kind == "param" else type(site.fn)
-    infer = {"transform": site.infer["transform"]} if site.kind == "param" else {}
+    fn = site.fn if site.kind == "param" or site.fn is None else type(site.fn)
+    if site.kind == "param":
+        infer = {"transform": site.infer["transform"]}
+    else:
+        infer = {"shape": tuple(np.shape(site.value))}
     return replace(site, fn=fn, value=None, key=None, init=None, log_density=None, infer=infer)
 
 

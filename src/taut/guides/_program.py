@@ -12,14 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taut._errors import TautError
+from taut._errors import TautError, TautWarning
 from taut._keys import jax_key
 from taut._precision import scope
-from taut.core import log_density
+from taut.core import log_density, warn
 from taut.guides._agreement import outside
 from taut.guides._binding import FIRST_DRAWS, Binding, Start, start
 from taut.guides._binding import bind as bind_function
 from taut.guides._guide import Guide
+from taut.guides._pushforward import Map, check_map, look
 from taut.handlers import Trace
 from taut.problem import Problem, count_compilation
 from taut.problem import Program as Model
@@ -94,20 +95,51 @@ class Program(Guide):
         for name, flags in inside.items():
             if not np.all(flags):
                 site = bound.sites[name]
-                found = f"{int(np.sum(~np.asarray(flags)))} of {FIRST_DRAWS} first draws of {site.fn.__name__} outside"
+                family = "the map" if site.fn is None else site.fn.__name__
+                found = f"{int(np.sum(~np.asarray(flags)))} of {FIRST_DRAWS} first draws of {family} outside"
                 raise outside(problem.program, name, site.source, found)
+        if bound.pushed or bound.points:
+            with scope(problem.precision):
+                self._look(problem, bound, params, words)
         return {name: np.asarray(value) for name, value in params.items()}
 
     def sample_and_log_prob(
         self, program: Model, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
     ) -> tuple[dict[str, Any], Any]:
         """See `Guide`."""
-        sites = self._bound().run(program, _needed(inputs), key=key, params=params)
-        return {name: sites[name].value for name in program.latents}, _log_q(program, sites)
+        bound = self._bound()
+        sites = bound.run(program, _needed(inputs), key=key, params=params)
+        point = {name: sites[name].value for name in (*program.latents, *bound.base)}
+        return point, _log_q(program, sites) + self._less(program, inputs, params, sites, point)
 
     def log_prob(self, program: Model, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
-        """See `Guide`."""
-        return _log_q(program, self._bound().run(program, _needed(inputs), params=params, values=point))
+        """See `Guide`; with `transformed` latents the point must hold the auxiliary draws too, as drawn points do:
+        the base draws that lead to the latents under ``params`` are looked for from there."""
+        bound = self._bound()
+        absent = [name for name in bound.base if name not in point]
+        if absent:
+            raise TautError(
+                "bad-argument",
+                site=absent[0],
+                source=bound.sites[absent[0]].source,
+                found=f"a point without the auxiliary draw {absent[0]!r}",
+                expected="a point as sample_and_log_prob returns it: inverting the map needs a place to begin",
+                remedy="point, log_q = guide.sample_and_log_prob(program, params, key, inputs)",
+            )
+        values = dict(point)
+        sites = bound.run(program, _needed(inputs), params=params, values=values)
+        if bound.pushed:
+            there = Map(bound, program, inputs, params, sites)
+            values = {**values, **there.values(there.solve(values, there.at(values)))}
+            sites = bound.run(program, inputs, params=params, values=values)
+        return _log_q(program, sites) + self._less(program, inputs, params, sites, values)
+
+    def log_prob_by_site(
+        self, program: Model, params: Mapping[str, Any], point: Any, inputs: Any = None
+    ) -> dict[str, Any] | None:
+        """See `Guide`: over each site's batch shape."""
+        sites = self._bound().run(program, _needed(inputs), params=params, values=point)
+        return {name: log_density(sites[name]) for name in program.latents}
 
     def draws(
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
@@ -122,6 +154,37 @@ class Program(Guide):
         """See `Guide`; the guide's parameters by their own names."""
         sites = self.bind(problem)._bound().sites
         return {n: {"value": np.asarray(v), "transform": sites[n].infer["transform"]} for n, v in params.items()}
+
+    def _less(self, program: Model, inputs: Any, params: Any, sites: Trace, point: Mapping[str, Any]) -> Any:
+        """What the base draws add to the log density, less what the map stretches."""
+        bound = self._bound()
+        total = sum((jnp.sum(log_density(sites[name])) for name in bound.base), jnp.zeros(()))
+        if not bound.pushed:
+            return total
+        rows = np.prod([p.size / p.length for p in sites[bound.pushed[0]].plates])
+        return total - Map(bound, program, inputs, params, sites).log_det(point, point) * rows
+
+    def _look(self, problem: Problem, bound: Binding, params: Any, words: Any) -> None:
+        """Refuse a map that cannot be inverted, and warn of one whose density nobody takes."""
+        made = bound.pushed or bound.points
+        counts = [sum(int(np.prod(s, dtype=int)) for s in shapes) for shapes in self._shapes(problem, bound, made)]
+        recipe = Start(bound)
+        if bound.pushed:
+            _, ratio, twice = look(recipe, problem.program, made, problem.inputs, params, words)
+            return check_map(bound.sites[made[0]].source, made, ratio, twice)
+        names = [n for n in made if "delta-map" not in bound.sites[n].allow]
+        if not names:
+            return None
+        if counts[0] == counts[1]:
+            rng = np.random.default_rng(0)
+            moved = [params, {n: v + rng.normal(size=np.shape(v)) for n, v in params.items()}]
+            seen = [look(recipe, problem.program, made, problem.inputs, p, words)[0] for p in moved]
+            if np.allclose(seen, 0.0, atol=1e-5):
+                return None  # the map keeps volumes: nothing is missing
+        return warn(_unaccounted(bound, names))
+
+    def _shapes(self, problem: Problem, bound: Binding, made: tuple[str, ...]) -> tuple[list[Any], list[Any]]:
+        return [bound.sites[n].infer["shape"] for n in bound.base], [problem.latents[n].shape for n in made]
 
     def _bound(self) -> Binding:
         if self.binding is None:
@@ -176,7 +239,21 @@ def _draws(guide: Program, program: Model, params: Any, words: Any, inputs: Any)
 
 
 def _log_q(program: Model, sites: Trace) -> Any:
-    return sum(jnp.sum(log_density(sites[name])) for name in program.latents)
+    drawn = (name for name in program.latents if sites[name].kind == "sample")
+    return sum((jnp.sum(log_density(sites[name])) for name in drawn), jnp.zeros(()))
+
+
+def _unaccounted(bound: Binding, names: list[str]) -> TautWarning:
+    return TautWarning(
+        "delta-map",
+        site=names[0],
+        source=bound.sites[names[0]].source,
+        found=f"{', '.join(map(repr, names))}: Delta at a function of {', '.join(map(repr, bound.base))}; the density "
+        "of the map is not accounted for",
+        expected="log |det| of the map in log q",
+        remedy=f'taut.transformed("{names[0]}", value) in place of taut.sample("{names[0]}", dist.Delta(value)); if it '
+        'is meant: allow="delta-map"',
+    )
 
 
 def _needed(inputs: Any) -> Any:

@@ -1,32 +1,47 @@
 """Model and data together: named latents, a layout, a log joint, one compiled kernel."""
 
+from taut.problem._arguments import Argument, Source, check_ranges, constrained
 from taut.problem._coordinates import DISCRETE, Latent, Param, unconstrained_init
 from taut.problem._cost import elements
 from taut.problem._data import split
 from taut.problem._digest import digest
+from taut.problem._graph import graph
+from taut.problem._holes import hole
+from taut.problem._influence import unused_params
 from taut.problem._kernel import Kernel, compilations, count_compilation, fill, log_joint
+from taut.problem._levels import inlined
 from taut.problem._predictive import NewRows, predictive
 from taut.problem._problem import Problem
 from taut.problem._program import Program, trace_program
+from taut.problem._reach import dependencies
 from taut.problem._user_code import user_errors
 
 __all__ = [
     "DISCRETE",
+    "Argument",
     "Kernel",
     "Latent",
     "NewRows",
     "Param",
     "Problem",
     "Program",
+    "Source",
+    "check_ranges",
     "compilations",
+    "constrained",
     "count_compilation",
+    "dependencies",
     "digest",
     "elements",
     "fill",
+    "graph",
+    "hole",
+    "inlined",
     "log_joint",
     "predictive",
     "split",
     "trace_program",
     "unconstrained_init",
+    "unused_params",
     "user_errors",
 ]

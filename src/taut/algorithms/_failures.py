@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from taut._errors import TautError
-from taut.algorithms._log_weights import LogWeights
+from taut.algorithms._rows import weights_of
 from taut.gradients import GradientEstimator
 from taut.guides import Flat, Guide
 from taut.guides import Program as GuideProgram
@@ -73,7 +73,7 @@ def diagnose(
     inputs = ([*leaves[:-1], rows], consts)
 
     def loss(learned: Any) -> Any:
-        weights = LogWeights(problem.program, guide, draws, inputs, objective.particles, objective.closed_form)
+        weights = weights_of(problem.program, guide, draws, inputs, objective)
         return gradient.surrogate(objective, weights, learned.guide, learned.model)
 
     value, slope = jax.jit(jax.value_and_grad(loss))(learned)

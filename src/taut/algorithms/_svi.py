@@ -25,8 +25,8 @@ from taut.algorithms._convergence import (
     stage_bounds,
 )
 from taut.algorithms._failures import check_pair, diagnose, impossible_start
-from taut.algorithms._log_weights import LogWeights
 from taut.algorithms._optimizer import Optimizer, optimizer_for
+from taut.algorithms._rows import by_row, weights_of
 from taut.gradients import GradientEstimator, Pathwise, ScoreFunction, StickingTheLanding
 from taut.guides import Guide, bind
 from taut.objectives import ELBO, Objective
@@ -139,14 +139,17 @@ class SVI(Algorithm):
         unbiased = self.objective.averages or self.objective.particles == 1
         return StickingTheLanding() if unbiased else Pathwise()
 
-    def pair(self, guide: Guide) -> tuple[Objective, GradientEstimator]:
-        """The objective and the estimator for a guide that is bound to its problem."""
-        if self.gradient is not None or not guide.still:
+    def pair(self, problem: Problem, guide: Guide) -> tuple[Objective, GradientEstimator]:
+        """The objective and the estimator for a guide that is bound to its problem.
+
+        Importance-weighted bounds are taken row by row where the model's and the guide's rows are independent.
+        """
+        if self.gradient is None and guide.still:
+            single = self.objective.particles == 1
+            return ELBO(particles=_SCORE_PARTICLES) if single else self.objective, ScoreFunction()
+        if isinstance(self.estimator, ScoreFunction):
             return self.objective, self.estimator
-        objective = self.objective
-        if objective.particles == 1:
-            objective = ELBO(particles=_SCORE_PARTICLES)
-        return objective, ScoreFunction()
+        return by_row(problem, guide, self.objective), self.estimator
 
     def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> State:
         """See `Algorithm`.
@@ -155,7 +158,8 @@ class SVI(Algorithm):
             TautError: what the guide's check refuses, and ``bad-combination``.
         """
         guide = bind(guide, problem)
-        check_pair(problem, guide, self.pair(guide)[1])
+        check_pair(problem, guide, self.estimator if self.gradient is not None or not guide.still else ScoreFunction())
+        self.pair(problem, guide)
         if self.objective.closed_form:
             check_closed_form(guide)
         with scope(problem.precision):
@@ -189,11 +193,11 @@ class SVI(Algorithm):
             if after.stages.status == RUNNING and after.step == stage_bounds(after.step - 1, self.steps)[1]:
                 after = self._end_stage(problem, guide, after)
         kernel = problem.kernel()
-        kernel.gradients += len(values) * self.pair(guide)[0].particles
+        kernel.gradients += len(values) * self.pair(problem, guide)[0].particles
         kernel.compilations += compilations() - before
         se = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
         mean = float(np.mean(values)) if len(values) else np.nan
-        return after, Progress("svi", after.step * self.pair(guide)[0].particles, mean, se)
+        return after, Progress("svi", after.step * self.pair(problem, guide)[0].particles, mean, se)
 
     def terminate(self, problem: Problem, guide: Guide, state: State) -> str | None:
         """See `Algorithm`."""
@@ -209,7 +213,7 @@ class SVI(Algorithm):
         if status == "nonfinite":
             with scope(problem.precision):
                 words = _step_keys(state.key, state.step)
-                notes = (diagnose(problem, guide, *self.pair(guide), learned, words, state.step),)
+                notes = (diagnose(problem, guide, *self.pair(problem, guide), learned, words, state.step),)
         return Solution(
             guide=guide,
             params={name: np.asarray(value) for name, value in learned.guide.items()},
@@ -227,7 +231,7 @@ class SVI(Algorithm):
         begin, end = stage_bounds(state.step, self.steps)
         limit = min(state.step + self.chunk, end)
         optimizer = optimizer_for(self.optimizer, state.learned)
-        static = (problem.program, guide, *self.pair(guide), optimizer, self.chunk)
+        static = (problem.program, guide, *self.pair(problem, guide), optimizer, self.chunk)
         moving = (state.learned, state.optimizer, state.average)
         bounds = np.array([state.step, limit, (begin + end) // 2], np.int32)
         (learned, memory, average), *seen = _loop(*static, moving, state.key, bounds, problem.inputs)
@@ -239,7 +243,7 @@ class SVI(Algorithm):
 
     def _end_stage(self, problem: Problem, guide: Guide, state: State) -> State:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), _PAIRING + state.stages.finished)
-        static = (problem.program, guide, self.pair(guide)[0])
+        static = (problem.program, guide, self.pair(problem, guide)[0])
         differences = _compare(*static, state.average, state.best, jax.random.key_data(key), problem.inputs)
         stages, better = judge_stage(state.stages, np.asarray(differences, float), self.tolerance)
         if stages.status == RUNNING and state.step >= self.steps:
@@ -290,7 +294,7 @@ def _loop(
         draws, rows = _step_keys(words, step)
         here = _at_rows(inputs, rows)
 
-        weights = LogWeights(program, guide, draws, here, objective.particles, objective.closed_form)
+        weights = weights_of(program, guide, draws, here, objective)
         return gradient.surrogate(objective, weights, learned.guide, learned.model)
 
     def advance(carry: Any) -> Any:
@@ -329,7 +333,7 @@ def _compare(
         here = _at_rows(inputs, rows)
 
         def estimate(learned: Learned) -> Any:
-            weights = LogWeights(program, guide, draws, here, objective.particles, objective.closed_form)
+            weights = weights_of(program, guide, draws, here, objective)
             return objective.reduce(weights(learned.guide, learned.guide, learned.model))
 
         return estimate(new) - estimate(old)

@@ -56,6 +56,14 @@ class MeanField(Guide):
         noise = (point.coordinates - params["loc"]) * jnp.exp(-params["log_scale"])
         return _standard(noise) - jnp.sum(params["log_scale"])
 
+    def log_prob_by_site(
+        self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None
+    ) -> dict[str, Any] | None:
+        """See `Guide`: over each site's coordinates."""
+        noise = (point.coordinates - params["loc"]) * jnp.exp(-params["log_scale"])
+        terms = -0.5 * noise**2 - 0.5 * _LOG_2PI - params["log_scale"]
+        return {n: terms[program.layout[n]].reshape(s.coordinate_shape) for n, s in program.latents.items()}
+
     def draws(
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
     ) -> tuple[Flat, np.ndarray]:

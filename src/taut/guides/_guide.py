@@ -67,6 +67,12 @@ class Guide(abc.ABC):
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
         r"""$\log q(z)$ at a point that `sample_and_log_prob` returned; traceable."""
 
+    def log_prob_by_site(
+        self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None
+    ) -> dict[str, Any] | None:
+        r"""$\log q$ at a point by site, before it is summed; ``None`` where q does not fall apart. Traceable."""
+        return None
+
     @abc.abstractmethod
     def draws(
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator

@@ -17,8 +17,11 @@ class IWAE(Objective):
     r"""The importance-weighted bound, $\mathcal L_K = \mathbb E\big[\log \frac1K \sum_{k=1}^K w_k\big] \le \log Z$.
 
     It rises with $K$ towards the log evidence; $K = 1$ is the `ELBO`. Particles stand inside of the logarithm here, and
-    tighten the bound; those of the `ELBO` stand outside, and only average. One set of log-weights stands for the whole
-    data set: with independent local latents the bound is loose in their number.
+    tighten the bound; those of the `ELBO` stand outside, and only average.
+
+    Where every latent stands in one plate and no row depends on another, in the model or in the guide, the logarithm is
+    taken row by row and summed: 50 rows of one latent each have 50 bounds, not one of 50 latents. Otherwise one set of
+    log-weights stands for the whole data.
 
     Args:
         particles: draws per estimate $K$.

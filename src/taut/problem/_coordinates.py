@@ -100,6 +100,8 @@ class Coordinates(Handler):
         self.constraints: dict[str, Any] = {}
         self.densities: dict[str, Any] = {}
         self.plain: dict[str, Any] = {}
+        self.terms: dict[str, Any] = {}
+        self.plain_terms: dict[str, Any] = {}
         self.held: dict[str, Any] = {}
         self.supports: dict[str, Any] = {}
         self.inside: dict[str, Any] = {}
@@ -139,7 +141,9 @@ class Coordinates(Handler):
                 self.probs[site.name] = jnp.asarray(probs)
         # A latent that the program itself gives a value (a `substitute` inside of it) keeps its density.
         if site.kind == "factor" or (site.kind == "sample" and site.name not in self.latents):
-            self.densities[site.name] = self.plain[site.name] = jnp.sum(log_density(site))
+            terms = log_density(site)
+            self.densities[site.name] = self.plain[site.name] = jnp.sum(terms)
+            self._keep_terms(site, terms, terms)
         return site
 
     def outputs(self, sites: Mapping[str, Site]) -> dict[str, dict[str, Any]]:
@@ -149,6 +153,8 @@ class Coordinates(Handler):
         return {
             "density": self.densities,
             "plain": self.plain,
+            "density_terms": self.terms,
+            "plain_terms": self.plain_terms,
             "value": values,
             "param": {n: s.value for n, s in sites.items() if s.kind == "param"},
             "init": self.inits,
@@ -195,17 +201,17 @@ class Coordinates(Handler):
         if sphere:
             # The projected normal is the direction of a normal vector: the vector is the coordinate.
             value = u / jnp.linalg.norm(u, axis=-1, keepdims=True)
-            density = jnp.sum(dist.Normal(base.concentration, 1.0).log_prob(u))
+            terms = dist.Normal(base.concentration, 1.0).log_prob(u)
         elif form is not None and movable:
             centredness = hole(site.name + CENTREDNESS, shape, real_dtype())
             value = form.value(u, centredness)
-            density = jnp.sum(form.log_density(u, centredness))
+            terms = form.log_density(u, centredness)
             self.scales[site.name] = form.scale
             self.locations[site.name] = form.loc
         else:
             assert transform is not None
             value = transform(u)
-            density = jnp.sum(_moved_density(replace(site, value=value), transform, u))
+            terms = _moved_density(replace(site, value=value), transform, u)
         self.latents[site.name] = Latent(
             name=site.name,
             shape=tuple(fn.shape()),
@@ -222,9 +228,16 @@ class Coordinates(Handler):
         self.supports[site.name] = fn.support
         # Whether a value from elsewhere (a guide's draw) lies in the support, which may depend on other latents.
         self.inside[site.name] = jnp.all(dist.contains(fn.support, value))
+        density, plain = jnp.sum(terms), log_density(replace(site, value=value))
         self.densities[site.name] = density
-        self.plain[site.name] = jnp.sum(log_density(replace(site, value=value)))
+        self.plain[site.name] = jnp.sum(plain)
+        self._keep_terms(site, terms, plain)
         return replace(site, value=value, log_density=density)
+
+    def _keep_terms(self, site: Site, terms: Any, plain: Any) -> None:
+        """Densities before they are summed, for bounds that take their logarithms row by row."""
+        if site.plates:
+            self.terms[site.name], self.plain_terms[site.name] = terms, plain
 
     def _discrete(self, site: Site) -> Site:
         fn = site.fn

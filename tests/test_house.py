@@ -40,7 +40,9 @@ def test_the_lock_has_one_version_of_every_dependency(python: str, system: str):
             assert name not in pins, f"{name} is pinned twice"
             pins[name] = str(pin.specifier).removeprefix("==")
     extras = PROJECT["optional-dependencies"]
-    wanted = PROJECT["dependencies"] + [entry for key in extras if key not in ("bench", "nuts") for entry in extras[key]]
+    wanted = PROJECT["dependencies"] + [
+        entry for key in extras if key not in ("bench", "nuts") for entry in extras[key]
+    ]
     for entry in map(Requirement, wanted):
         if entry.name != "taut":
             version = pins[canonicalize_name(entry.name)]

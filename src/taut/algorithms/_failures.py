@@ -58,6 +58,34 @@ def check_pair(problem: Problem, guide: Guide, gradient: GradientEstimator) -> N
         )
 
 
+def check_same_data(problem: Problem, fingerprint: Any) -> None:
+    """Refuse data that change from step to step where no plate says how many rows there are in all.
+
+    Args:
+        problem: what the next step is to be on.
+        fingerprint: of the data that the run began with; ``None`` is not compared.
+
+    Raises:
+        TautError: ``batch-total``.
+    """
+    if fingerprint is None or problem.program.outputs["rows"]:
+        return
+    if np.array_equal(np.asarray(fingerprint), problem.fingerprint):
+        return
+    sites = [site for site in problem.program.sites.values() if site.observed]
+    plates = [plate for site in sites for plate in site.plates]
+    name, rows = (plates[0].name, plates[0].length) if plates else ("rows", 100)
+    raise TautError(
+        "batch-total",
+        site=sites[0].name if sites else None,
+        source=sites[0].source if sites else None,
+        found=f"other data than at the first step, {rows} rows that count as all there are",
+        expected="the plate's full size, by which the rows of a batch are weighed",
+        remedy=f'with taut.plate("{name}", 10_000, subsample_size={rows}) as rows: ... obs=y[rows], with all the data; '
+        "for a new run on new data: svi.init(problem, guide, key)",
+    )
+
+
 def diagnose(
     problem: Problem,
     guide: Guide,

@@ -24,7 +24,7 @@ from taut.algorithms._convergence import (
     judge_stage,
     stage_bounds,
 )
-from taut.algorithms._failures import check_pair, diagnose, impossible_start
+from taut.algorithms._failures import check_pair, check_same_data, diagnose, impossible_start
 from taut.algorithms._optimizer import Optimizer, optimizer_for
 from taut.algorithms._rows import by_row, weights_of
 from taut.gradients import GradientEstimator, Pathwise, ScoreFunction, StickingTheLanding
@@ -63,6 +63,7 @@ class State(NamedTuple):
         average: mean of the iterates in the second half of the stage.
         best: the best average of the stages so far.
         stages: what these say.
+        data: the fingerprint of the data; ``None`` is not compared.
     """
 
     key: Any
@@ -72,6 +73,7 @@ class State(NamedTuple):
     average: Learned
     best: Learned
     stages: Stages
+    data: Any = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,8 @@ class SVI(Algorithm):
             check_closed_form(guide)
         with scope(problem.precision):
             words = jax.random.key_data(jax_key(key))
-            return self._state(problem, words, _start(problem, guide, jax_key(key)))
+            state = self._state(problem, words, _start(problem, guide, jax_key(key)))
+        return state._replace(data=problem.fingerprint)
 
     def resume(self, state: State) -> State:
         """See `Algorithm`: a run that used up its steps goes on where there are more of them."""
@@ -176,8 +179,10 @@ class SVI(Algorithm):
         """One chunk: the state after it, and the objective's mean over it with its standard error.
 
         Raises:
-            TautError: ``impossible-start`` when the objective is not finite at several starts.
+            TautError: ``impossible-start`` when the objective is not finite at several starts, ``batch-total`` for
+                batches fed one by one to a model that does not know how many rows there are in all.
         """
+        check_same_data(problem, state.data)
         guide = bind(guide, problem)
         before = compilations()
         with scope(problem.precision):
@@ -186,7 +191,7 @@ class SVI(Algorithm):
                 if not (after.step == 0 and after.stages.status == NONFINITE):
                     break
                 key = jax.random.fold_in(jax.random.wrap_key_data(state.key), _STARTING + attempt)
-                state = self._state(problem, state.key, _start(problem, guide, key))
+                state = self._state(problem, state.key, _start(problem, guide, key))._replace(data=state.data)
                 after, values = self._chunk(problem, guide, state)
             if after.step == 0:
                 raise impossible_start(problem, guide, after.learned.guide, after.learned.model, after.key, _STARTS)
@@ -238,7 +243,7 @@ class SVI(Algorithm):
         done, broken, values = jax.device_get(seen)
         step = int(done)
         stages = state.stages._replace(status=NONFINITE) if broken else state.stages
-        after = State(state.key, step, learned, memory, average, state.best, stages)
+        after = State(state.key, step, learned, memory, average, state.best, stages, state.data)
         return after, np.asarray(values, float)[: step - state.step]
 
     def _end_stage(self, problem: Problem, guide: Guide, state: State) -> State:

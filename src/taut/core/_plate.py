@@ -42,9 +42,11 @@ class plate(Handler):
         (3,)
     """
 
-    def __init__(self, name: str, size: int, subsample_size: int | None = None, dim: int | None = None):
+    def __init__(self, name: str, size: int | None = None, subsample_size: int | None = None, dim: int | None = None):
         super().__init__()
         self.name = name
+        if size is None and subsample_size is not None:
+            raise _no_total(name, subsample_size)
         self.size = _whole(name, "size", size)
         self.length = self.size if subsample_size is None else _whole(name, "subsample_size", subsample_size)
         if self.length > self.size:
@@ -152,6 +154,17 @@ def _whole(name: str, what: str, value: Any) -> int:
         found=f"{what} computed from data or latents" if traced else f"{what}={value!r}",
         expected="a positive whole number known before compilation: a Python int, or len() of an array",
         remedy=f'taut.plate("{name}", len(y)), or pass the size as an int in the data: dict(n=8, ...)',
+    )
+
+
+def _no_total(name: str, rows: Any) -> TautError:
+    return TautError(
+        "plate-size",
+        site=name,
+        source=user_line(),
+        found=f"subsample_size={rows!r} of an unknown number of rows",
+        expected="the plate's full size: how many rows each of a batch stands for depends on it",
+        remedy=f'taut.plate("{name}", 10_000, subsample_size={rows!r}), with the number of rows in all',
     )
 
 

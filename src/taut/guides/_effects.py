@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.core import Tracer
@@ -137,6 +137,6 @@ def _described(site: Site) -> str:
     if site.fn is None:
         return "auxiliary draws"
     base = dist.unwrapped(site.fn)
-    given = [vars(base).get(name) for name in base.arg_constraints]
+    given: list[Any] = [vars(base).get(name) for name in base.arg_constraints]
     known = all(v is not None and not isinstance(v, Tracer) and np.size(v) == 1 for v in given)
     return type(base).__name__ + (f"({', '.join(f'{float(np.ravel(v)[0]):g}' for v in given)})" if known else "")

@@ -28,8 +28,15 @@ _SINGULAR = 1e-12
 class Runs(Protocol):
     """What this file needs of a guide's binding."""
 
-    base: tuple[str, ...]
-    pushed: tuple[str, ...]
+    @property
+    def base(self) -> tuple[str, ...]:
+        """Auxiliary draws."""
+        ...
+
+    @property
+    def pushed(self) -> tuple[str, ...]:
+        """Transformed latents."""
+        ...
 
     def run(
         self,

@@ -139,7 +139,8 @@ def _bounds(constraint: Any) -> tuple[float, float] | None:
     base = _base(constraint)
     if isinstance(base, type(dist.constraints.real)):
         return _REAL
-    low, high = getattr(base, "lower_bound", None), getattr(base, "upper_bound", None)
+    low: Any = getattr(base, "lower_bound", None)
+    high: Any = getattr(base, "upper_bound", None)
     if (low is None and high is None) or any(isinstance(b, Tracer) or np.size(b) > 1 for b in (low, high)):
         return None
     return -np.inf if low is None else float(np.asarray(low)), np.inf if high is None else float(np.asarray(high))

@@ -253,7 +253,7 @@ def test_drift_is_seen_and_noise_is_not():
 
 
 def test_a_drift_away_from_q_gets_less_allowance():
-    """0.09 +- 0.025 of a variance is within 0.03 + 3.3 errors, but not within 0.03 + 2 where the gap still grows."""
+    """0.09 +- 0.025 of a variance is within 0.03 + 3.3 errors, but not within 0.03 + 1 where the gap still grows."""
     moved, se = np.array([[0.0], [0.09]]), np.array([[0.01], [0.025]])
     for gap, settled in ((0.0, True), (0.5, False), (-0.5, True)):
         assert Drift(moved, se, np.array([[0.0], [gap]])).settled() is settled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +13,9 @@ import numpy as np
 from taut._keys import generator
 from taut.algorithms._bridge import Bridge, bridge
 from taut.algorithms._smc_checks import Drift, Round, Scale, drift, funnel_index
-from taut.algorithms._smc_evidence import LogDensity, bridged
+from taut.algorithms._smc_evidence import bridged
 from taut.algorithms._smc_leaves import density_map
 from taut.algorithms._smc_moves import (
-    Cloud,
     Frames,
     adapted,
     hmc,
@@ -27,6 +27,7 @@ from taut.algorithms._smc_moves import (
 )
 from taut.algorithms._smc_scales import ScaleMap, scale_maps
 from taut.algorithms._smc_target import Components, Target
+from taut.algorithms._smc_ways import NonCentred, Plain, Scaled, Way
 from taut.guides import FullRank, GaussianMixture, Guide, MeanField
 from taut.problem import Problem
 
@@ -160,22 +161,24 @@ class _Run:
         self.lam = np.concatenate([self.lam[: problem.dim], np.ones(problem.num_params)])
         where = problem.hierarchical
         self.swaps = bool(where.any() and self.lam[where].mean() > _NEGLIGIBLE)
-        self.zero = problem.centredness(0.0)
         z = np.concatenate([point.coordinates for point in drawn])
         self.begun = z
         self.groups = self.components.density(z)[2]
         self.cloud = self.target.cloud(z, self.lam, with_q=True)
         self.begun_ratio = self.cloud.log_p - self.cloud.log_q
         self.frames = Frames(self.components.factors, self.groups)
-        self.step = dict.fromkeys((PLAIN, SWAPPED, SCALED, NECK), problem.dim ** (-0.25))
-        self.maps: dict[str, ScaleMap] = {}
+        self.first_step = problem.dim**-0.25
+        self.step = {PLAIN: self.first_step}  # by coordinates, as they are first used
         self.apart: dict[str, Frames] = {}
         self.stiff = False
-        self.tried: set[str] = set()
+        self.maps: dict[str, ScaleMap] = {}
         self.seen: tuple[ScaleMap, ...] = ()
         with np.errstate(over="ignore", invalid="ignore"):
             found = density_map(self._posterior, self.cloud.z, self.rng)
-        self.fixed_maps = {SCALED: found} if found is not None else {}
+        self.told = {SCALED: found} if found is not None else {}
+        self.ways: dict[str, Way] = {PLAIN: Plain(self.target, self.lam)}
+        if self.swaps:
+            self.ways[SWAPPED] = NonCentred(self.target, self.lam)
         self.island_log_z = np.zeros(ISLANDS)
         self.relative_variance = 0.0
         self.temperatures = 0
@@ -228,33 +231,14 @@ class _Run:
         """The most precise of the bridges from particles at rest to q, and to Gaussians in each kind of coordinates."""
         kept = [snapshots[i] for i in np.unique(np.linspace(0, len(snapshots) - 1, _BRIDGED).astype(int))]
         shape = (len(kept), self.settings.particles)
-        rows = np.concatenate(kept)
-        here = self.target.cloud(rows, self.lam, with_q=True)
-        found = [bridge((here.log_p - here.log_q).reshape(shape), self.begun_ratio)]
-
-        def plain(z: np.ndarray) -> np.ndarray:
-            return self.target.cloud(z, self.lam, with_q=False).log_p
-
-        def to(z: np.ndarray, log_p: np.ndarray, evaluate: LogDensity) -> None:
-            if np.isfinite(z).all() and np.isfinite(log_p).all():
-                states = z.reshape(*shape, z.shape[1])
-                found.append(bridged(states, log_p.reshape(shape), self.groups, evaluate, self.rng))
-
-        to(rows, here.log_p, plain)
-        for learnt in self.maps.values():
-            u = learnt.apart(rows)
-
-            def pulled(u: np.ndarray, learnt: ScaleMap = learnt) -> np.ndarray:
-                return learnt.pulled(self.target.cloud(learnt.back(u), self.lam, with_q=False), u).log_p
-
-            to(u, learnt.pulled(here, u).log_p, pulled)
-        if self.swaps:
-            x = self.target.swapped(rows, self.lam, self.zero)
-
-            def swapped(x: np.ndarray) -> np.ndarray:
-                return self.target.cloud(x, self.zero, with_q=False).log_p
-
-            to(x, swapped(x), swapped)
+        rows = self.target.cloud(np.concatenate(kept), self.lam, with_q=True)
+        found = [bridge((rows.log_p - rows.log_q).reshape(shape), self.begun_ratio)]
+        for way in self.ways.values():
+            there, known = way.enter(rows)
+            if known.all() and np.isfinite(there.log_p).all():
+                states = there.z.reshape(*shape, there.z.shape[1])
+                log_p = partial(_log_density, way)
+                found.append(bridged(states, there.log_p.reshape(shape), self.groups, log_p, self.rng))
         best = min(found, key=lambda b: b.se)
         return best if np.isfinite(best.log_evidence) and np.isfinite(best.se) else None
 
@@ -271,11 +255,11 @@ class _Run:
             if self.temperatures > 1:
                 self.frames = adapted(self.components.factors, self.groups, self.cloud.z)
                 self._learn_scales()
-            way = [PLAIN, *self.maps][self.temperatures % (1 + len(self.maps))]
-            if self.temperatures >= _MOST_TEMPERATURES or self._too_dear(self.step[way], _SHORT):
+            name = [PLAIN, *self.maps][self.temperatures % (1 + len(self.maps))]
+            if self.temperatures >= _MOST_TEMPERATURES or self._too_dear(self._step(name), _SHORT):
                 self.capped = True
                 return
-            self._move(way, beta, _SHORT)
+            self._move(name, beta, _SHORT)
 
     def _resample(self, log_weights: np.ndarray) -> None:
         size = len(log_weights) // ISLANDS
@@ -296,95 +280,63 @@ class _Run:
         cost = self.settings.particles * (leapfrogs(step, trajectory) + 2)
         return self.target.gradients + cost > self.settings.most_gradients
 
-    def _move(self, way: str, beta: float, trajectory: float) -> np.ndarray:
-        if way == SWAPPED:
-            return self._move_swapped(trajectory)
-        with_q = beta < 1.0
-        here, frames = self.cloud, self.frames
+    def _move(self, name: str, beta: float, trajectory: float) -> np.ndarray:
+        """One move of all particles; the probability with which each was accepted."""
+        way = self.ways[PLAIN if name == FINE else name]
+        here, known = way.enter(self.cloud)
+        frames = self.frames if isinstance(way, Plain) else self._frames(name, here.z)
+        evaluate = partial(way.evaluate, with_q=beta < 1.0)
+        moved, accepted = hmc(evaluate, here, beta, frames, self._step(name), trajectory, self.rng)
+        if name != FINE:
+            self.step[name] = tuned(self.step[name], float(accepted.mean()))
+        back, returned = way.leave(moved, self.cloud)
+        good = known & returned
+        self.cloud = back if good.all() else self.cloud.where(good, back)
+        return np.where(good, accepted, 0.0)
 
-        def evaluate(x: np.ndarray) -> Cloud:
-            return self.target.cloud(x, self.lam, with_q=with_q)
-
-        learnt = self.maps.get(way)
-        self.tried.add(way)
-        if learnt is not None:
-            here = learnt.pulled(here, learnt.apart(here.z))
-            frames = self._frames(way, here.z)
-
-            def evaluate(x: np.ndarray) -> Cloud:
-                return learnt.pulled(self.target.cloud(learnt.back(x), self.lam, with_q=with_q), x)
-
-        moved, accepted = hmc(evaluate, here, beta, frames, self._step(way), trajectory, self.rng)
-        self.cloud = moved if learnt is None else learnt.pushed(moved)
-        if way != FINE:
-            self.step[way] = tuned(self.step[way], float(accepted.mean()))
-        return accepted
-
-    def _step(self, way: str) -> float:
-        return self.step[PLAIN] / _FINER if way == FINE else self.step[way]
+    def _step(self, name: str) -> float:
+        return self.step[PLAIN] / _FINER if name == FINE else self.step.setdefault(name, self.first_step)
 
     def _posterior(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         cloud = self.target.cloud(z, self.lam, with_q=False)
         return cloud.log_p, cloud.grad_p
 
     def _learn_scales(self) -> None:
+        """Coordinates that undo funnels: those that the density told at once, or what particles show by now."""
         self.apart = {}
         self.seen = scale_maps(self.cloud.z, least=_FUNNEL)
-        if self.fixed_maps:
-            self.maps = self.fixed_maps
-            return
-        found = dict(zip((SCALED, NECK), self.seen, strict=False))
-        # Coordinates that ask for shorter steps than q's undo nothing.
+        found = self.told or dict(zip((SCALED, NECK), self.seen, strict=False))
         self.maps = {
-            way: map_ for way, map_ in found.items()
-            if way not in self.tried or self.step[way] > _USEFUL * self.step[PLAIN]
+            name: learnt for name, learnt in found.items()
+            # Coordinates that ask for shorter steps than q's undo nothing; those of the density are known to.
+            if self.told or self.step.get(name, 1.0) > _USEFUL * self.step[PLAIN]
         }  # fmt: skip
+        self.ways = {name: way for name, way in self.ways.items() if name not in (SCALED, NECK)}
+        self.ways |= {name: Scaled(self.target, self.lam, learnt) for name, learnt in self.maps.items()}
 
-    def _frames(self, way: str, z: np.ndarray) -> Frames:
+    def _frames(self, name: str, z: np.ndarray) -> Frames:
         """Frames for coordinates other than q's, made of the first particles seen in them."""
-        if way not in self.apart:
+        if name not in self.apart:
             scale = np.maximum(z.std(0), 1e-12)
-            self.apart[way] = adapted(np.broadcast_to(np.diag(scale), self.components.factors.shape), self.groups, z)
-        return self.apart[way]
-
-    def _move_swapped(self, trajectory: float) -> np.ndarray:
-        """A move in non-centred coordinates; a particle that cannot be written in them rests."""
-        z = self.target.swapped(self.cloud.z, self.lam, self.zero)
-        known = np.isfinite(z).all(axis=1)
-        z[~known] = z[known][0] if known.any() else 0.0
-        there = self.target.cloud(z, self.zero, with_q=False)
-        moved, accepted = hmc(
-            lambda x: self.target.cloud(x, self.zero, with_q=False),
-            there, 1.0, self._frames(SWAPPED, z), self.step[SWAPPED], trajectory, self.rng,
-        )  # fmt: skip
-        self.step[SWAPPED] = tuned(self.step[SWAPPED], float(accepted.mean()))
-        back = self.target.swapped(moved.z, self.zero, self.lam)
-        again = self.target.cloud(np.where(np.isfinite(back), back, self.cloud.z), self.lam, with_q=False)
-        good = known & np.isfinite(back).all(axis=1) & np.isfinite(again.log_p)
-        self.cloud = Cloud(
-            *(
-                np.where(good[:, None] if new.ndim == 2 else good, new, old)
-                for new, old in zip(again, self.cloud, strict=True)
-            )
-        )
-        return np.where(good, accepted, 0.0)
+            self.apart[name] = adapted(np.broadcast_to(np.diag(scale), self.components.factors.shape), self.groups, z)
+        return self.apart[name]
 
     def _round(self, moves: int) -> tuple[Round, list[np.ndarray], float] | None:
         self.frames = adapted(self.components.factors, self.groups, self.cloud.z)
         self._learn_scales()
         # Every kind of coordinates gets two short trajectories and a long one by turns: short ones are cheaper where a
         # posterior is nearly Gaussian, long ones fill exponential tails.
-        others = [*([SWAPPED] if self.swaps else []), *self.maps, *([FINE] if self.stiff else [])]
-        ways = [PLAIN, *others[:1] * 2, PLAIN, *(way for way in others[1:] for _ in range(2))]
+        others = [name for name in self.ways if name != PLAIN] + ([FINE] if self.stiff else [])
+        names = [PLAIN, *others[:1] * 2, PLAIN, *(name for name in others[1:] for _ in range(2))]
         first, second = np.zeros_like(self.cloud.z), np.zeros_like(self.cloud.z)
         keep = {round(x) for x in np.linspace(0, moves - 1, min(moves, _SNAPSHOTS))}
         snapshots, accepted = [], np.zeros(len(self.cloud.z))
         for k in range(moves):
-            way, trajectory = ways[k % len(ways)], _LONG if k // len(ways) % 3 == 1 else _SHORT
-            if self._too_dear(self._step(way), trajectory):
+            name, trajectory = names[k % len(names)], _LONG if k // len(names) % 3 == 1 else _SHORT
+            if self._too_dear(self._step(name), trajectory):
                 self.capped = True
                 return None
-            accepted += self._move(way, 1.0, trajectory)
+            accepted += self._move(name, 1.0, trajectory)
             x = self.scale(self.cloud.z)
             first += x
             second += x * x
@@ -398,9 +350,13 @@ class _Run:
     def _funnel_index(self, z: np.ndarray) -> int:
         index = funnel_index(z)
         if self.swaps and index:
-            other = self.target.swapped(z, self.lam, self.zero)
+            other = self.target.swapped(z, self.lam, self.target.problem.centredness(0.0))
             if np.isfinite(other).all():
                 index = min(index, funnel_index(other))
         for learnt in (*self.maps.values(), *self.seen) if index else ():
             index = min(index, funnel_index(learnt.apart(z)))
         return index
+
+
+def _log_density(way: Way, x: np.ndarray) -> np.ndarray:
+    return way.evaluate(x, with_q=False).log_p

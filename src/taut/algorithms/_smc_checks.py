@@ -12,7 +12,7 @@ _SURE = 3.3  # standard errors forgiven
 _POWER = np.array([[0.15], [0.35]])
 _GAP = 0.15  # from q, of an sd or of a variance, from which on a scalar is watched by itself
 _SHARE = 0.05
-_AHEAD = np.array([[0.08], [0.12]])  # most that such a scalar may still go on
+_SHARP = np.array([[0.04], [0.06]])  # largest error of a move of such a scalar
 _CUT = 6.0
 _RANK_CORRELATION = 0.2
 
@@ -52,16 +52,15 @@ class Drift(NamedTuple):
         """Whether no average moved by more than 0.03 + 3.3 standard errors; if sharp, with errors that would show it.
 
         A scalar that was carried far from q and is still on its way must not hide in that allowance: where the gap
-        counts, what one round added to it is at most 0.03 or a twentieth, and two standard errors; and with two
-        standard errors it stays under 0.08 of an sd, 0.12 of a variance.
+        counts, what one round added to it is at most 0.03 or a twentieth, and one standard error; and that error is at
+        most 0.04 of an sd, 0.06 of a variance.
         """
         still = bool(np.all(np.abs(self.moved) < _MOVE + _SURE * self.se))
         if not sharp:
             return still
         far = np.abs(self.gap) > _GAP
         ahead = self.moved * np.sign(self.gap)
-        onward = ahead > np.maximum(_MOVE, _SHARE * np.abs(self.gap)) + 2 * self.se
-        onward |= ahead + 2 * self.se > _AHEAD
+        onward = (ahead > np.maximum(_MOVE, _SHARE * np.abs(self.gap)) + self.se) | (self.se > _SHARP)
         return still and bool(np.all((_SURE * self.se < _POWER) & ~(far & onward)))
 
     @property

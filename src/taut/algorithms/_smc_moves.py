@@ -30,6 +30,13 @@ class Cloud(NamedTuple):
         """The particles at these positions."""
         return Cloud(*(part[which] for part in self))
 
+    def where(self, which: np.ndarray, other: Cloud) -> Cloud:
+        """The other cloud's particles where ``which``, ``bool[P]``, these elsewhere."""
+        column = which[:, None]
+        return Cloud(
+            *(np.where(column if b.ndim == 2 else which, b, a) for a, b in zip(self, other, strict=True)),
+        )
+
     def tempered(self, beta: float) -> tuple[np.ndarray, np.ndarray]:
         r"""Value and gradient of :math:`\beta\log p + (1 - \beta)\log q`."""
         if beta == 1.0:
@@ -148,11 +155,7 @@ def hmc(
     with np.errstate(invalid="ignore", over="ignore"):
         probability = np.where(alive, np.exp(np.minimum(0.0, start - end)), 0.0)
     accepted = rng.uniform(size=rows) < probability
-    keep = accepted[:, None]
-    moved = Cloud(
-        *(np.where(keep if new.ndim == 2 else accepted, new, old) for new, old in zip(here, cloud, strict=True))
-    )
-    return moved, probability
+    return cloud.where(accepted, here), probability
 
 
 def tuned(step: float, acceptance: float) -> float:

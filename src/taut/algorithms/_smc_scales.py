@@ -151,7 +151,7 @@ def scale_maps(z: np.ndarray, *, least: float) -> tuple[ScaleMap, ...]:
     if tied.any(1).sum() < _LEAVES:
         return ()
     leaves = _without_hubs(z, np.flatnonzero(tied.any(1)), drivers, slope)
-    tied = tied[np.ix_(leaves, drivers)]
+    tied = tied[leaves][:, drivers]
     wide = _regressed(z, leaves, np.array(drivers), tied)
     log_scale = np.einsum("pk,lk->p", z[:, drivers] - wide.centre[drivers], wide.steepness)
     end = z[log_scale <= np.quantile(log_scale, _NECK)]
@@ -167,7 +167,7 @@ def _without_hubs(z: np.ndarray, leaves: np.ndarray, drivers: list[int], slope: 
         residual = _residuals(_bounded(z[:, others], 5.0), _bounded(z[:, leaves], 5.0))
         v = _bounded(z[:, drivers])
         alone = _log_residual(residual).T @ v / len(z)
-        given = slope[np.ix_(leaves, drivers)]
+        given = slope[leaves][:, drivers]
         share = (alone * given).sum(1) / (given**2).sum(1)
         hub = int(np.argmin(share))
         if share[hub] > _HUB:

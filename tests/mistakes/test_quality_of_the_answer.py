@@ -231,6 +231,27 @@ def test_case_47_a_running_state_of_ones_own():
     assert error.site == "state['mean']" and "taut.deterministic" in error.remedy
 
 
+def test_case_47_a_state_inside_of_an_encoder():
+    layer, state = batch_norm(False)
+
+    def model(y: Any) -> None:
+        with taut.plate("rows", len(y)):
+            z = taut.sample("z", dist.Normal(0.0, 1.0))
+            taut.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    def encoder(y: Any) -> None:
+        out, _ = jax.vmap(layer, axis_name="rows", in_axes=(0, None), out_axes=(0, None))(y[:, None], state)
+        with taut.plate("rows", len(y)):
+            taut.sample("z", dist.Normal(taut.param("slope", 0.5) * out[:, 0], 0.7))
+
+    algorithm = SVI(objective=objectives.ELBO(4), steps=100)
+    error = refused(
+        "side-effect",
+        lambda: taut.fit(model, dict(y=np.array([0.1, 1.2, 2.9])), guide=encoder, algorithm=algorithm),
+    )
+    assert error.site == "layer" and "BatchNorm" in error.found
+
+
 def test_case_47_notes_that_a_model_takes_are_left_alone():
     seen: list[Any] = []
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from taut import dist
 from taut._errors import TautError, TautWarning
 from taut._keys import jax_key
 from taut._precision import scope
@@ -22,7 +23,7 @@ from taut.guides._binding import bind as bind_function
 from taut.guides._guide import Guide
 from taut.guides._pushforward import Map, check_map, look
 from taut.handlers import Trace
-from taut.problem import Problem, count_compilation
+from taut.problem import Problem, count_compilation, no_side_effects
 from taut.problem import Program as Model
 
 
@@ -68,11 +69,11 @@ class Program(Guide):
 
         Raises:
             TautError: ``guide-observed``, ``guide-missing``, ``guide-unknown``, ``guide-shape``, ``guide-support``,
-                ``guide-deterministic``, ``bad-argument``, ``param-init``, ``data-missing``.
+                ``guide-deterministic``, ``bad-argument``, ``param-init``, ``data-missing``, ``side-effect``.
         """
         known = _BOUND.setdefault(problem, {})
         if self.fn not in known:
-            with scope(problem.precision):
+            with scope(problem.precision), no_side_effects(self.fn, {}):
                 known[self.fn] = replace(self, binding=bind_function(self.fn, problem))
         return known[self.fn]
 
@@ -149,6 +150,23 @@ class Program(Guide):
         with scope(problem.precision):
             point, log_q = _draws(self.bind(problem), problem.program, dict(params), words, problem.inputs)
         return {name: np.asarray(v) for name, v in point.items()}, np.asarray(log_q, float)
+
+    def broken(self, program: Model, params: Mapping[str, Any], key: jax.Array, inputs: Any) -> list[str]:
+        """Arguments of distributions that are out of their range at given parameters, in words."""
+        bound = self._bound()
+
+        def arguments(params: Any, key: Any, inputs: Any) -> list[Any]:
+            sites = bound.run(program, inputs, key=key, params=params)
+            return [a.value for site in sites.values() if site.kind == "sample" for a in constrained(site)]
+
+        found = []
+        for limit, value in zip(bound.limits, jax.jit(arguments)(dict(params), key, inputs)):
+            if not np.all(dist.contains(limit.constraint, np.asarray(value))):
+                names = ", ".join(map(repr, limit.params)) or "no param"
+                values = f"{np.min(value):.4g}" if np.ndim(value) == 0 else f"down to {np.min(value):.4g}"
+                word = dist.describe(limit.constraint)
+                found.append(f"{limit.argument} of {limit.site!r}, made of {names}, is {values}, not {word}")
+        return found
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`; the guide's parameters by their own names."""

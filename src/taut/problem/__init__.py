@@ -14,6 +14,7 @@ from taut.problem._predictive import NewRows, predictive
 from taut.problem._problem import Problem
 from taut.problem._program import Program, trace_program
 from taut.problem._reach import dependencies
+from taut.problem._side_effects import no_side_effects
 from taut.problem._user_code import user_errors
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "hole",
     "inlined",
     "log_joint",
+    "no_side_effects",
     "predictive",
     "split",
     "trace_program",

@@ -29,7 +29,7 @@ from taut.problem._graph import Node, graph
 from taut.problem._holes import hole_names
 from taut.problem._levels import inlined
 from taut.problem._reach import dependencies
-from taut.problem._side_effects import check_side_effects, check_states, kept_numbers
+from taut.problem._side_effects import no_side_effects
 from taut.problem._user_code import user_errors
 
 
@@ -186,10 +186,8 @@ def trace_program(
                 flat.append(value)
         return flat
 
-    check_states(model, constants)
-    before = kept_numbers(model)
-    closed = jax.make_jaxpr(run)(leaves, jax.ShapeDtypeStruct((2,), np.uint32))
-    check_side_effects(model, before)
+    with no_side_effects(model, constants):
+        closed = jax.make_jaxpr(run)(leaves, jax.ShapeDtypeStruct((2,), np.uint32))
     names = [f"data:{path[0].key}" for path, _ in jax.tree_util.tree_flatten_with_path(dict(arrays))[0]]
     found = dependencies(closed.jaxpr, [*names, "key"])
     reach = {group: {name: found[index] for name, index in members.items()} for group, members in order.items()}

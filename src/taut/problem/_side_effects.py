@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -16,6 +17,23 @@ from taut._errors import TautError
 # How far the walk goes into what a model refers to, and how many objects it looks at.
 _DEPTH = 4
 _MOST = 5000
+
+
+@contextmanager
+def no_side_effects(program: Callable[..., Any], data: Mapping[str, Any]) -> Iterator[None]:
+    """Refuse a model or a guide that keeps a value, or a state, of the abstract run inside of the ``with`` statement.
+
+    Args:
+        program: what is run.
+        data: its fixed arguments, which may hold layers too.
+
+    Raises:
+        TautError: ``side-effect``.
+    """
+    check_states(program, data)
+    before = kept_numbers(program)
+    yield
+    check_side_effects(program, before)
 
 
 def kept_numbers(model: Callable[..., Any]) -> set[str]:
@@ -41,9 +59,9 @@ def check_side_effects(model: Callable[..., Any], before: set[str]) -> None:
             raise TautError(
                 "side-effect",
                 site=where,
-                found=f"the model replaced {where} by a value that exists only during the fit; it runs once, so the "
+                found=f"the program replaced {where} by a value that exists only during the fit; it runs once, so the "
                 "state would never be renewed",
-                expected="a model without a state of its own",
+                expected="a model and a guide without a state of their own",
                 remedy='taut.deterministic("name", value) to read it in the result; a number to learn is a taut.param',
             )
 

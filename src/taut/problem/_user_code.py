@@ -75,7 +75,8 @@ _BY_CODE: tuple[tuple[str, str], ...] = (
     (r"float\(", "leave float() out: jax.numpy computes with the value as it is"),
     (r"int\(", "jnp.floor(x), or pass the number in the data as an int"),
     (r"range\(", "pass the number of rounds in the data as an int: dict(n=8, ...); for rows: taut.plate"),
-    (r"(?:np|numpy|math|scipy\.special)\.(\w+)\(", "jnp.{0}(...) of jax.numpy (jax.scipy for SciPy's)"),
+    (r"(?:np|numpy)\.random\.", 'taut.sample("x", dist.Normal(0, 1)): what is random is a site'),
+    (r"(?:np|numpy|math|scipy\.special)\.([\w.]+)\(", "jnp.{0}(...) of jax.numpy (jax.scipy for SciPy's)"),
 )
 
 
@@ -119,7 +120,11 @@ def _users_frame(error: Exception) -> traceback.FrameSummary:
     own = {str(Path(__file__).resolve().parents[1]), str(Path(jax.__file__).resolve().parent)}
     frames = traceback.extract_tb(error.__traceback__)
     users = [
-        f for f in frames if not any(f.filename.startswith(root) for root in own) and "site-packages" not in f.filename
+        f
+        for f in frames
+        if not any(f.filename.startswith(root) for root in own)
+        # Nor functions of compiled libraries, whose files no user has.
+        and not ("site-packages" in f.filename or f.filename.endswith((".pyx", ".pxi")))
     ]
     return (users or list(frames))[-1]
 

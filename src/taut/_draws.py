@@ -9,11 +9,12 @@ from scipy.linalg import solve_triangular
 
 Radii = Literal["constant", "chi", "stratified"]
 
+_THIN = 512  # rows of a thin factor: its cost is their square times dim
 _STRATUM = 32  # chi-squared values whose mean makes one stratified radius
 
 
 def haar_rows(rows: int, dim: int, rng: np.random.Generator) -> np.ndarray:
-    """Unit vectors, orthonormal within blocks of ``dim`` rows, each block Haar distributed.
+    """Unit vectors, orthonormal within blocks, each block Haar distributed.
 
     With ``Z`` a square matrix of standard normals and ``Z = QR``, ``Q diag(sign R)`` is Haar distributed on O(dim);
     without the signs it is not (Mezzadri, 2007).
@@ -24,7 +25,8 @@ def haar_rows(rows: int, dim: int, rng: np.random.Generator) -> np.ndarray:
         rng: generator.
 
     Returns:
-        Array ``(rows, dim)``; rows ``k dim ... (k+1) dim - 1`` are mutually orthogonal.
+        Array ``(rows, dim)``; rows ``k dim ... (k+1) dim - 1`` are mutually orthogonal, those of a last block that is
+        not full by 512.
     """
     blocks, rest = divmod(rows, dim)
     parts = []
@@ -32,8 +34,8 @@ def haar_rows(rows: int, dim: int, rng: np.random.Generator) -> np.ndarray:
         q, r = np.linalg.qr(rng.standard_normal((blocks, dim, dim)))
         q *= np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :]
         parts.append(q.reshape(blocks * dim, dim))
-    if rest:  # a thin factor is enough, and cheap when dim is large
-        q, r = np.linalg.qr(rng.standard_normal((dim, rest)))
+    for start in range(0, rest, _THIN):  # thin factors are enough, and cheap when dim is large
+        q, r = np.linalg.qr(rng.standard_normal((dim, min(_THIN, rest - start))))
         parts.append((q * np.sign(np.diagonal(r))).T)
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 

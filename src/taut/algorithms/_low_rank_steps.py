@@ -14,7 +14,7 @@ from taut.algorithms._moving_frame import quasi_newton
 from taut.algorithms._starts import Evaluate
 
 _HESSIAN_DRAWS = 64  # times two: one block of the kernel for each step of Lanczos
-_DRAWS = 512  # at least, and one for each latent: the mean overfits by D / 2M where gradients vary
+_DRAWS = (512, 2048)  # one for each latent between these: the mean overfits by D / 2M where gradients vary
 _FRESH = 1024
 _MEAN_STEPS = 20
 _MEMORY = 8
@@ -134,7 +134,7 @@ def low_rank_round(
     """
     shape, point = fitted.shape, fitted.point
     d = len(shape.mean)
-    u = orthogonal_antithetic(max(_DRAWS, d), d, rng)
+    u = orthogonal_antithetic(int(np.clip(d, *_DRAWS)), d, rng)
     diagonal, used = probed_diagonal(evaluate, shape, point, u, rng, difference)
     # In these units the diagonal is 1: what is left to the directions is correlation.
     scale = shape.scale / np.sqrt(diagonal)

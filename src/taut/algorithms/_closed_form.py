@@ -70,12 +70,19 @@ def closed_log_weights(program: Program, guide: Guide, draw: Any, model: Any, ke
         found = program.evaluate("density", fill(program, whole, point.centredness), *inputs, names=names)
         return sum(found.values(), jnp.zeros(()))
 
-    def one(key: Any) -> Any:
+    def drawn(key: Any) -> Flat:
         point, _ = guide.sample_and_log_prob(program, draw, key, inputs)
-        return terms(point, others)
+        assert isinstance(point, Flat)
+        return point
 
-    example, _ = guide.sample_and_log_prob(program, draw, keys[0], inputs)
-    at = lambda z: example._replace(coordinates=z)  # noqa: E731
+    def one(key: Any) -> Any:
+        return terms(drawn(key), others)
+
+    centredness = drawn(keys[0]).centredness
+
+    def at(z: Any) -> Flat:
+        return Flat(z, centredness)
+
     loc, spread = draw["loc"], _spread(draw)
     expected = 0.5 * (terms(at(loc + spread), closed) + terms(at(loc - spread), closed))
     entropy = -guide.log_prob(program, draw, at(loc), inputs) + 0.5 * program.dim

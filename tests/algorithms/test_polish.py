@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from taut.algorithms._modes import find_modes
-from taut.algorithms._polish import _restrained, polish
+from taut.algorithms._polish import polish, restrained
 from taut.algorithms._starts import explore
 
 
@@ -148,9 +148,9 @@ def test_straight_tails_are_not_flat():
     def half(z):
         return -np.maximum(z, 0).sum(1), -(z > 0).astype(float)
 
-    both, _ = _restrained(laplace, np.zeros(2), 0.0, np.eye(2), 1e-3)
+    both, _ = restrained(laplace, np.zeros(2), 0.0, np.eye(2), 1e-3)
     step = 10**0.25  # lengths are tried four to a decade
     assert np.all((both >= 0.5) & (both <= 0.5 * step))
-    assert _restrained(half, np.zeros(1), 0.0, np.eye(1), 1e-3)[0] == 0
+    assert restrained(half, np.zeros(1), 0.0, np.eye(1), 1e-3)[0] == 0
     # Started off the kink, where every difference is zero.
     assert polish(laplace, np.array([0.3, -0.2]), 1e-3 * np.eye(2)).flat is None

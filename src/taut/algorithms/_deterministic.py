@@ -15,12 +15,16 @@ from taut.algorithms._fixed_draws import curvature_scale
 from taut.algorithms._levels import Climb, climb, level_draws
 from taut.algorithms._mean_field import mean_field_draws, mean_field_scales
 from taut.algorithms._modes import Candidate, Modes, find_modes
+from taut.algorithms._polish import restrained
 from taut.algorithms._starts import Evaluate, Starts, explore
 from taut.guides import Delta, FullRank, Guide, MeanField
 from taut.problem import Problem
 
 # Phases of a run, in order; `FIT` is repeated for each candidate.
 EXPLORE, POLISH, FIT, DONE = 0, 1, 2, 3
+
+_BOUNDARY = 25.0  # of a coordinate on a log or logit scale: past it a latent is on its bound
+_MOST_AXES = 150  # along which a run that found no rest is looked after
 
 # Modes whose ELBO is further below the best hold less than a thousandth of the mass.
 COMPARABLE = 7.0
@@ -154,8 +158,23 @@ class FixedDraws(Algorithm):
             history=history_of(state),
             gap=(best_fit(state).gap, best_fit(state).fresh.elbo_se) if state.fits else None,
             modes=mode_counts(state, self.starts),
-            flat=flat_names(problem, state),
+            flat=flat_names(problem, state) or self._escapes(problem, state, status),
         )
+
+    def _escapes(self, problem: Problem, state: State, status: str) -> tuple[str, ...]:
+        """Where a run went that found no rest: latents along which the density does not fall from the best point."""
+        if state.modes is None or status == "interrupted":
+            return ()
+        best = state.modes.candidates[0].polished
+        rested = best.converged and (not state.fits or bool(np.isfinite(best_fit(state).fresh.elbo)))
+        d = problem.dim
+        if (rested and status == "converged") or d > _MOST_AXES or not np.isfinite(best.log_p):
+            return ()
+        lengths, _ = restrained(evaluator(problem, state.centredness), best.mean, best.log_p, np.eye(d), 1.0)
+        # A climb that carried a scale to e^-25 found a density without bound, however steep it is beside the spike.
+        bounded = np.concatenate([np.full(v.size, v.support != "real") for v in problem.latents.values()])
+        lost = (lengths == 0) | (bounded & (np.abs(best.mean[:d]) > _BOUNDARY))
+        return tuple(name for name in problem.latents if lost[problem.layout[name]].any())
 
 
 def evaluator(problem: Problem, centredness: np.ndarray) -> Evaluate:

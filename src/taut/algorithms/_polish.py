@@ -78,7 +78,7 @@ def _rounding(h: np.ndarray, frame: np.ndarray, vectors: np.ndarray) -> np.ndarr
     return _ROUNDING * (np.abs(precision) @ (frame @ vectors) ** 2)
 
 
-def _restrained(
+def restrained(
     evaluate: Evaluate, x: np.ndarray, value: float, directions: np.ndarray, unit: float
 ) -> tuple[np.ndarray, int]:
     """How long each direction ``(D, n)`` is if the density falls along it both ways, 0 if it does not; gradients used.
@@ -202,11 +202,11 @@ def polish(
     along = None
     if flat.any() and np.isfinite(unit) and unit > 0 and np.isfinite(value):
         length = np.linalg.norm(frame[:, flat], axis=0)
-        restrained, used = _restrained(evaluate, x, value, frame[:, flat] / length, unit)
+        found, used = restrained(evaluate, x, value, frame[:, flat] / length, unit)
         gradients += used
-        frame[:, flat] *= np.where(restrained > 0, restrained / length, 1.0)
-        eigenvalue[flat] = np.where(restrained > 0, 1.0, eigenvalue[flat])
-        flat[flat] = restrained == 0
+        frame[:, flat] *= np.where(found > 0, found / length, 1.0)
+        eigenvalue[flat] = np.where(found > 0, 1.0, eigenvalue[flat])
+        flat[flat] = found == 0
     chol = triangular(frame)
     if flat.any():
         along = frame[:, int(np.argmin(np.abs(eigenvalue)))]

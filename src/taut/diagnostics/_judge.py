@@ -101,7 +101,7 @@ def _checks(evidence: Evidence, limits: Limits) -> Iterator[Check]:
         yield Check("converged", False, f"The run {how}, so q may be far from its best.")
     if evidence.flat:
         names = ", ".join(evidence.flat)
-        yield Check("flat", False, f"Neither prior nor data restrain {names}: the posterior is flat along it.")
+        yield Check("flat", False, f"Neither prior nor data restrain {names}: the density does not fall along it.")
     if evidence.improper:
         yield Check("proper", False, "The posterior has no finite integral, so there is nothing that q could match.")
     if modes is not None:
@@ -238,7 +238,7 @@ def _headline(level: str, evidence: Evidence, failing: list[Check]) -> str:
     if level == UNVERIFIED:
         return f"{UNVERIFIED}: q's draws could not be weighed against the model, so nothing was tested"
     order = {"both": 0, "reweighted": 1, "trusted": 2}
-    first = min(failing, key=lambda check: order[check.gates])
+    first = min(failing, key=lambda check: (check.name != "flat", order[check.gates]))
     return f"{NOT_TRUSTED}: {first.text[0].lower() + first.text[1:]}"
 
 
@@ -251,10 +251,12 @@ def _advice(level: str, evidence: Evidence, failing: list[Check]) -> str:
     if level == UNVERIFIED:
         return str(_ADVICE["skipped" if evidence.skipped else "unverified"])
     names = {check.name for check in failing}
+    if "flat" in names:
+        return str(_ADVICE["flat"])
     if "converged" in names:
         table = _ADVICE["converged"]
         return table.get(status, "Run again to convergence.") if isinstance(table, dict) else table
-    for name in ("flat", "proper", "support", "modes", "starts", "elbo", "fresh"):
+    for name in ("proper", "support", "modes", "starts", "elbo", "fresh"):
         if name in names:
             return str(_ADVICE["modes" if name == "starts" else name])
     return str(_ADVICE["smc" if names & {"smc", "islands", "funnel"} else "reweighting"])

@@ -117,6 +117,8 @@ def diagnose(
         what.append(f"log density of {', '.join(map(repr, sites))} at the draw is not finite")
     if not np.isfinite(log_q):
         what.append("log q at the draw is not finite")
+    if isinstance(guide, GuideProgram):
+        what += guide.broken(problem.program, learned.guide, draws, inputs)
     if broken:
         what.append("gradient is not finite in " + ", ".join(broken))
     return f"step {step}: {'; '.join(what) or 'not finite'}; the last finite state is returned"

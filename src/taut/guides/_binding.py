@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,15 @@ from taut.problem import Program as Model
 FIRST_DRAWS = 16
 
 
+class Limit(NamedTuple):
+    """An argument that not every number may be: of which site, which, its constraint, the params it is made of."""
+
+    site: str
+    argument: str
+    constraint: Any
+    params: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Binding:
     """A guide's function, and how it stands to a problem.
@@ -59,6 +68,7 @@ class Binding:
         base: auxiliary draws.
         pushed: latents that `taut.transformed` makes of them.
         points: latents that are points (`dist.Delta`) at functions of them.
+        limits: arguments of distributions that not every number may be, in the order of a run.
         digest: identifies the guide's equations.
         start: identifies the equations of its initial values.
     """
@@ -72,6 +82,7 @@ class Binding:
     base: tuple[str, ...] = ()
     pushed: tuple[str, ...] = ()
     points: tuple[str, ...] = ()
+    limits: tuple[Limit, ...] = ()
     digest: str = ""
     start: str = ""
 
@@ -163,6 +174,7 @@ def bind(fn: Callable[..., Any], problem: Problem) -> Binding:
         base=base,
         pushed=pushed,
         points=points,
+        limits=_limits(closed, learned, arguments),
         digest=_fingerprint(closed),
         start=_fingerprint(opening),
     )
@@ -176,6 +188,17 @@ def _reach(closed: Any, learned: list[str], latents: list[str], terms: int, draw
     values = [found - blank for found in dependencies(closed.jaxpr, labels)[begin:middle]]
     smooth = dependencies(closed.jaxpr, labels, smooth=True)[begin : middle + terms]
     return Reach(dict(zip(latents, values)), frozenset[str]().union(*smooth) - blank, draws)
+
+
+def _limits(closed: Any, learned: list[str], arguments: list[Argument]) -> tuple[Limit, ...]:
+    labels = [*learned, *([""] * (len(closed.jaxpr.invars) - len(learned)))]
+    reach = dependencies(closed.jaxpr, labels)[len(closed.jaxpr.outvars) - len(arguments) :]
+    return tuple(
+        Limit(
+            a.site.name, f"{type(dist.unwrapped(a.site.fn)).__name__}.{a.name}", a.constraint, tuple(sorted(r - {""}))
+        )
+        for a, r in zip(arguments, reach)
+    )
 
 
 def _draws(binding: Binding, problem: Problem, found: Mapping[str, Site]) -> dict[str, frozenset[str]]:

@@ -23,7 +23,7 @@ from taut.guides._binding import bind as bind_function
 from taut.guides._guide import Guide
 from taut.guides._pushforward import Map, check_map, look
 from taut.handlers import Trace
-from taut.problem import Problem, count_compilation, no_side_effects
+from taut.problem import Problem, constrained, count_compilation, no_side_effects
 from taut.problem import Program as Model
 
 

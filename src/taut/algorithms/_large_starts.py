@@ -42,8 +42,8 @@ def explore_large(
     *,
     params: int,
     difference: float,
-    ticks: int = 300,
-    tolerance: float = 1e-2,
+    ticks: int = 200,
+    tolerance: float = 1e-4,
 ) -> LargeStarts:
     r"""L-BFGS climbs in lockstep, scored along the way as mean-field Gaussians.
 
@@ -59,7 +59,7 @@ def explore_large(
         params: P, trailing coordinates without spread.
         difference: half-width of differences of gradients.
         ticks: most calls.
-        tolerance: a climb ends when its decrement is below this many nats.
+        tolerance: a climb ends when its decrement is below this many nats for each coordinate: only a start is wanted.
 
     Returns:
         `LargeStarts`.
@@ -100,7 +100,7 @@ def explore_large(
         t[good] = np.where(curved, 1.0, 2.0 * t[good])
         iterations[good] += 1
         backtracks[good] = 0
-        active[good[(-0.5 * slope[good] < tolerance) & curved]] = False
+        active[good[(-0.5 * slope[good] < tolerance * dim) & curved]] = False
         passed += [(int(row), x[row].copy()) for row in good[active[good]] if iterations[row] in FEW_CHECKPOINTS]
     passed += [(int(row), x[row]) for row in np.flatnonzero(alive)]
     u = orthogonal_antithetic(_DRAWS, d, rng)

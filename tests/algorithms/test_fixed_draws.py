@@ -230,7 +230,7 @@ def test_eight_schools_meets_its_anchors(seed):
     first, _ = maximise(evaluate, init(evaluate, best.point, best.factor, level_draws(0, 10, rng)))
     assert first.status == "converged"
     assert evaluate.rows - before < 2000
-    got = climb(schools, first.mean, first.factor, rng, first=1)
+    got = climb(schools, first.mean, first.factor, rng, first=1, levels=2)
     assert got.rows == 256 and got.state.status == "converged" and got.gap < 0.2
     fresh = fresh_elbo(schools, got.state, 40_000, rng)
     assert fresh.elbo_se < 0.02

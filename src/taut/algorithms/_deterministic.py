@@ -64,7 +64,7 @@ class FixedDraws(Algorithm):
     Args:
         starts: independent starts.
         levels: how often the number of draws may grow when fresh draws show that the fit has learnt its own: 1 is $4D$
-            draws, 2 goes on to $16D$, 3 to $64D$.
+            draws, 2 goes on to $16D$, 3 to $64D$ if q is within a nat of the posterior by then.
         modes: how many distinct modes to follow.
         steps: most steps of each fit.
 
@@ -82,7 +82,7 @@ class FixedDraws(Algorithm):
     """
 
     starts: int = 8
-    levels: int = 2
+    levels: int = 3
     modes: int = 4
     steps: int = 300
 

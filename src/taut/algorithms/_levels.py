@@ -15,6 +15,7 @@ LEVELS = ((4, 64), (16, 256), (64, 1024))  # draws per dimension, and at least
 OVERFIT = 0.05  # nats that the fit may promise beyond what fresh draws give
 _NOISE_CAP = 0.2  # nats: a fresh test noisier than this has met the tail that more fixed draws would have seen
 FRESH_ROWS = 1000
+_FAR = 1.0  # nats from the posterior: a Gaussian this far off is repaired by particles, not by ever more draws
 _SMALL_DIM = 5
 
 
@@ -97,6 +98,12 @@ def _tested(evaluate: Evaluate, state: State, rows: int, rng: np.random.Generato
     return fresh, state.elbo - fresh.elbo
 
 
+def _distance(fresh: Fresh) -> float:
+    """KL(q || p) in nats as the weights of the fresh draws tell it."""
+    log_w = fresh.log_p - fresh.log_q
+    return float(np.logaddexp.reduce(log_w) - np.log(len(log_w)) - fresh.elbo)
+
+
 def climb(
     evaluate: Evaluate,
     mean: np.ndarray,
@@ -106,7 +113,7 @@ def climb(
     point: np.ndarray | None = None,
     params_scale: np.ndarray | None = None,
     location: np.ndarray | None = None,
-    levels: int = 2,
+    levels: int = 3,
     first: int = 0,
     draw: Callable[[int, int, np.random.Generator], np.ndarray] = level_draws,
     fresh_rows: int = FRESH_ROWS,
@@ -121,7 +128,8 @@ def climb(
 
     .. math:: \hat F_{\text{fit}} - \hat F_{\text{fresh}} > 0.05 + \min(2\,\mathrm{se}, 0.2).
 
-    The cap matters: a fit that overfits has heavy tails, and one fresh draw out there swells the standard error
+    The last level is for a Gaussian that fits: where the fresh draws put it more than a nat from the posterior, it is
+    not begun. The cap matters: a fit that overfits has heavy tails, and one fresh draw out there swells the standard error
     until it excuses the very gap it betrays.
 
     Args:
@@ -161,7 +169,8 @@ def climb(
         gradients += len(fresh.log_p)
         noise = 2 * fresh.elbo_se
         enough = np.isfinite(gap) and gap <= OVERFIT + min(noise, _NOISE_CAP)
-        if enough or level >= last or state.status == "nonfinite":
+        far = level == len(LEVELS) - 2 and not _distance(fresh) < _FAR
+        if enough or far or level >= last or state.status == "nonfinite":
             overfits = not (np.isfinite(gap) and gap <= OVERFIT + noise)
             return Climb(state, len(draws), level - first + 1, fresh, gap, overfits, infos, gradients)
         mean, factor = state.mean, state.factor

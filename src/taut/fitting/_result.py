@@ -184,8 +184,8 @@ class Fit:
     def draws(self, n: int | None = None, key: int | jax.Array = 0) -> dict[str, np.ndarray]:
         """Draws that the verdict covers, equally weighted.
 
-        When the verdict is *trusted after correction* these are SMC's particles, or q's draws resampled by their smoothed
-        weights where no SMC was run; otherwise they are q's own.
+        When the verdict is *trusted after correction* these are SMC's particles, or q's draws resampled by their
+        smoothed weights where no SMC was run; otherwise they are q's own.
 
         Args:
             n: how many; by default 4,000, or all there are if fewer.

@@ -8,7 +8,8 @@ import numpy as np
 
 from taut.algorithms._smc_scales import ScaleMap
 
-_FEW = 16  # points that show which scalars may be drivers
+_FEW = 16  # most points that show which scalars may be drivers, each at 2 D gradients; 4 for many scalars
+_LOOKS = 1000  # of points and scalars together
 _POINTS = 256  # points that tell their leaves
 _VARIES = 0.05  # change of a mixed derivative, in sds of both scalars, that a scale may have caused
 _FITS = 0.95  # share of a leaf's variance that the law below must explain
@@ -43,7 +44,7 @@ def density_map(evaluate: Evaluate, z: np.ndarray, rng: np.random.Generator) -> 
     d = z.shape[1]
     if d < 2 or not (np.isfinite(sd).all() and np.all(sd > 0)):
         return None
-    few = z[rng.permutation(len(z))[:_FEW]]
+    few = z[rng.permutation(len(z))[: min(_FEW, max(4, _LOOKS // d))]]
     strength = np.array([(_mixed(evaluate, few, j, sd[j]).std(0) * sd * sd[j]) for j in range(d)])
     np.fill_diagonal(strength, 0.0)
     strength = np.nan_to_num(np.where(strength > _VARIES, strength, 0.0), posinf=0.0)

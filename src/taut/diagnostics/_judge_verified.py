@@ -60,7 +60,8 @@ def verification_checks(v: Verification, w: Weighing | None, limits: Limits) -> 
     found = f"The means of {ISLANDS} islands of SMC differ by up to {v.island_spread:.2f} sd (limit {limits.islands:g})"
     yield _check("islands", v.island_spread < limits.islands, found, "they have not mixed", "reweighted")
     if w is not None and math.isfinite(w.log_evidence):
-        more = w.log_evidence - v.log_evidence - 2.0 * w.log_evidence_se
+        more = w.log_evidence - v.log_evidence
+        # One heavy draw may say so by chance, or because it met a spike: its noise is no excuse.
         found = f"Weights find {max(more, 0.0):.2f} nats more mass than the particles do (limit {limits.evidence:g})"
         yield _check("mass", more < limits.evidence, found, "part of the posterior holds no particle", "reweighted")
     found = f"One scalar sets the scale of {v.funnel_index} others (limit {limits.funnel})"

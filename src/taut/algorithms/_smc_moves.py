@@ -14,6 +14,7 @@ MOST_LEAPFROGS = 40
 _FROZEN = 50.0  # nats of energy error at which a trajectory is given up
 _TARGET = 0.8  # acceptance aimed at
 _GAIN = 0.7
+_ENOUGH = 2.5  # particles for each dimension: a frame made of fewer follows each of them, and moves are no longer exact
 _STEPS = (1e-3, 1.4)  # smallest and largest step; beyond 2 / 1.25 a whitened Gaussian is unstable
 
 
@@ -80,13 +81,13 @@ def adapted(factors: np.ndarray, groups: np.ndarray, z: np.ndarray) -> Frames:
         z: particles ``(P, D)``.
 
     Returns:
-        `Frames`; a group that cannot tell keeps its factor.
+        `Frames`; a group of too few particles keeps its factor.
     """
     found = []
     for k, factor in enumerate(factors):
         mine = z[groups == k]
         d = z.shape[1]
-        if len(mine) < 2:
+        if len(mine) < max(2, _ENOUGH * d):
             found.append(factor)
             continue
         x = solve_triangular(factor, (mine - mine.mean(0)).T, lower=True, check_finite=False).T

@@ -154,6 +154,11 @@ class Verdict:
     notes: tuple[str, ...] = field(default=())
 
     @property
+    def evidence_reasons(self) -> tuple[str, ...]:
+        """Why the log evidence of a posterior that is trusted may not be quoted; empty if it may."""
+        return tuple(c.text for c in self.checks if c.gates == "evidence" and not c.passed)
+
+    @property
     def reasons(self) -> tuple[str, ...]:
         """Sentences of the failing checks that kept the verdict from the next level up."""
         keep = {NOT_TRUSTED: ("both", "reweighted"), CORRECTED: ("trusted",)}.get(self.level, ())

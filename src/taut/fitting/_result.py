@@ -306,7 +306,7 @@ class Fit:
             title=self.title,
             level=self.verdict.level,
             headline=self.verdict.headline.removeprefix(f"{self.verdict.level}: "),
-            reasons=(*self.verdict.reasons, *self.verdict.notes),
+            reasons=(*self.verdict.reasons, *self.verdict.evidence_reasons, *self.verdict.notes),
             advice=self.verdict.advice,
             status=self.status,
             sites={

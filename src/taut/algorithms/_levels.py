@@ -129,8 +129,8 @@ def climb(
     .. math:: \hat F_{\text{fit}} - \hat F_{\text{fresh}} > 0.05 + \min(2\,\mathrm{se}, 0.2).
 
     The last level is for a Gaussian that fits: where the fresh draws put it more than a nat from the posterior, it is
-    not begun. The cap matters: a fit that overfits has heavy tails, and one fresh draw out there swells the standard error
-    until it excuses the very gap it betrays.
+    not begun. The cap matters: a fit that overfits has heavy tails, and one fresh draw out there swells the standard
+    error until it excuses the very gap it betrays.
 
     Args:
         evaluate: rows ``(n, D + P)`` to ``(log_p, gradients)``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+from jax.nn import log_sigmoid
 
 from taut import dist
 from taut._errors import TautError
@@ -36,7 +37,7 @@ def log_density(site: Site) -> Any:
         if site.mask is not None and site.observed:
             mask = jnp.asarray(site.mask).reshape(jnp.shape(site.mask) + (1,) * len(site.fn.event_shape))
             value = jnp.where(mask, value, dist.feasible(site.fn))
-        terms = site.fn.log_prob(value)
+        terms = _cross_entropy(site.fn, value) if "soft-targets" in site.allow else site.fn.log_prob(value)
         if site.observed and dist.is_moving(site.fn.support):
             terms = jnp.where(dist.contains(site.fn.support, value), terms, -jnp.inf)
     for what, weight in (("mask", site.mask), ("scale", site.scale)):
@@ -44,6 +45,13 @@ def log_density(site: Site) -> Any:
     if site.mask is not None:
         terms = jnp.where(site.mask, terms, 0.0)
     return terms if isinstance(site.scale, float) and site.scale == 1.0 else terms * site.scale
+
+
+def _cross_entropy(fn: Any, value: Any) -> Any:
+    """A Bernoulli's log density between 0 and 1, where it has none of its own; the same as its own at 0 and 1."""
+    logits = jnp.broadcast_to(dist.unwrapped(fn).logits, fn.shape())
+    terms = value * log_sigmoid(logits) + (1.0 - value) * log_sigmoid(-logits)
+    return jnp.sum(terms, tuple(range(-fn.event_dim, 0))) if fn.event_dim else terms
 
 
 def _check_width(site: Site, what: str, weight: Any, shape: tuple[int, ...]) -> None:

@@ -6,6 +6,7 @@ This is the only room that imports a distribution library. Every name of `numpyr
 from numpyro.distributions import *  # noqa: F403
 from numpyro.distributions import Distribution, biject_to, constraints, kl_divergence, transforms
 
+from taut.dist._continuous_bernoulli import ContinuousBernoulli
 from taut.dist._latent import Refusal, latent_refusal, unconstrainer_of, unmasked, unwrapped
 from taut.dist._location_scale import LocationScale, location_scale
 from taut.dist._support import (
@@ -20,6 +21,7 @@ from taut.dist._support import (
 )
 
 __all__ = [
+    "ContinuousBernoulli",
     "Distribution",
     "LocationScale",
     "Refusal",

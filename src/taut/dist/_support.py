@@ -65,6 +65,8 @@ def holds(constraint: Any, value: np.ndarray) -> np.ndarray | None:
     Returns:
         Booleans of the shape of ``value``, or ``None`` for supports with computed bounds or event structure.
     """
+    if isinstance(constraint, _Independent):
+        return holds(constraint.base_constraint, value)
     if type(constraint) is type(constraints.boolean):
         return (value == 0) | (value == 1)
     low = getattr(constraint, "lower_bound", None)

@@ -128,11 +128,12 @@ class Coordinates(Handler):
 
     def after(self, site: Site) -> Site:
         """Check an observation against its distribution and keep its density."""
-        check_owned(site)
         if site.kind == "sample":
             self.arguments += constrained(site)
         if site.kind == "sample" and site.observed:
             _check_shape(site)
+        check_owned(site)
+        if site.kind == "sample" and site.observed:
             self.constraints[site.name] = site.fn.support
             if dist.is_moving(site.fn.support):
                 self.held[site.name] = dist.contains(site.fn.support, site.value)

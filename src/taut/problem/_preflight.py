@@ -80,7 +80,7 @@ def check_data(arrays: Mapping[str, Any], constants: Mapping[str, Any], program:
             else None
         )
         if inside is not None and not np.all(inside | ~mask):
-            if name in supports and isinstance(supports[name], type(dist.constraints.boolean)):
+            if name in supports and dist.describe(supports[name]) == "boolean":
                 soft = value[mask]
                 if soft.min() >= 0 and soft.max() <= 1:
                     notes.append(_soft(site, soft))

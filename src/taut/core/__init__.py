@@ -2,10 +2,10 @@
 
 from taut.core._allow import allowed
 from taut.core._density import log_density
-from taut.core._plate import plate
-from taut.core._primitives import deterministic, factor, param, sample, transformed
+from taut.core._plate import plate, rows
+from taut.core._primitives import deterministic, draw, factor, param, sample, transformed
 from taut.core._site import PlateFrame, Site, user_line
-from taut.core._stack import Frame, Handler, empty_stack, frames
+from taut.core._stack import Frame, Handler, apply, empty_stack, frames
 from taut.core._warning import warn
 
 __all__ = [
@@ -14,13 +14,16 @@ __all__ = [
     "PlateFrame",
     "Site",
     "allowed",
+    "apply",
     "deterministic",
+    "draw",
     "empty_stack",
     "factor",
     "frames",
     "log_density",
     "param",
     "plate",
+    "rows",
     "sample",
     "transformed",
     "user_line",

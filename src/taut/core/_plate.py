@@ -58,13 +58,13 @@ class plate(Handler):
     def __enter__(self) -> Any:
         frame = self._frame()
         site = Site("plate", self.name, value=None, fn=frame, source=user_line())
-        index = apply(site, _rows).value
+        index = apply(site, rows).value
         # A handler (replay, whole plates) may have chosen another number of rows than the program did.
         push(self, _OpenPlate(frame._replace(length=int(index.shape[0]))))
         return index
 
     def _frame(self) -> PlateFrame:
-        taken = {f.frame.dim: f.frame.name for f in frames() if isinstance(f, _OpenPlate)}
+        taken = {plate.dim: plate.name for f in frames() for plate in f.opened}
         if self.name in taken.values():
             raise _refusal(self.name, "a plate of this name is already open", "nested plates with different names")
         dim = self.dim
@@ -88,6 +88,10 @@ class _OpenPlate(Frame):
     def __init__(self, frame: PlateFrame):
         self.frame = frame
 
+    @property
+    def opened(self) -> tuple[PlateFrame, ...]:
+        return (self.frame,)
+
     def before(self, site: Site) -> Site:
         if site.kind == "plate":
             return site
@@ -103,7 +107,8 @@ class _OpenPlate(Frame):
         return replace(site, plates=(*site.plates, frame), scale=scale)
 
 
-def _rows(site: Site) -> Site:
+def rows(site: Site) -> Site:
+    """Give a plate its rows: all of them, or a draw without replacement."""
     frame: PlateFrame = site.fn
     if frame.length == frame.size:
         return replace(site, value=np.arange(frame.size))

@@ -70,7 +70,7 @@ def sample(
     notes = {**(infer or {}), "is_auxiliary": True} if auxiliary else dict(infer or {})
     observed, exempt = obs is not None, allowed(name, allow)
     site = Site("sample", name, fn, value, observed, mask=mask, key=key, source=source, infer=notes, allow=exempt)
-    return apply(site, _draw).value
+    return apply(site, draw).value
 
 
 def param(
@@ -189,7 +189,8 @@ def _same(site: Site) -> Site:
     return site
 
 
-def _draw(site: Site) -> Site:
+def draw(site: Site) -> Site:
+    """Give a site without a value one from its distribution."""
     if site.key is None:
         raise TautError(
             "no-key",

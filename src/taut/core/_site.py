@@ -10,6 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NamedTuple
 
+from taut import dist
+
 Kind = Literal["sample", "param", "deterministic", "transformed", "factor", "plate"]
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
@@ -75,7 +77,7 @@ class Site:
 
 
 def user_line() -> str:
-    """``"file.py:line"`` of the innermost caller outside this package."""
+    """``"file.py:line"`` of the innermost caller outside this package and NumPyro's."""
     frame = sys._getframe(1)
     while frame is not None:
         if outside(frame):
@@ -85,6 +87,7 @@ def user_line() -> str:
 
 
 def outside(frame: FrameType) -> bool:
-    """Whether a frame of the interpreter's stack is the user's: outside this package."""
+    """Whether a frame of the interpreter's stack is the user's: outside this package and NumPyro's."""
     filename = frame.f_code.co_filename
-    return not filename.startswith(_PACKAGE) and filename != contextlib.__file__
+    own = filename.startswith(_PACKAGE) or filename == contextlib.__file__
+    return not own and not dist.is_from_numpyro(filename)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any, Self
 
 from taut._errors import TautError
-from taut.core._site import Site, user_line
+from taut.core._site import PlateFrame, Site, user_line
 
 _STACK: ContextVar[tuple[tuple[Any, Frame], ...]] = ContextVar("taut_handlers", default=())
 
@@ -19,6 +19,15 @@ class Frame:
     ``before`` runs from the innermost frame outwards, until one stops the site; then the site gets its default value
     if it has none; then ``after`` runs from the outermost frame reached inwards.
     """
+
+    @property
+    def opened(self) -> tuple[PlateFrame, ...]:
+        """The plates whose dimensions this frame has taken."""
+        return ()
+
+    def next_key(self) -> Any:
+        """A JAX key for what is no statement of its own, if this frame hands out keys; otherwise ``None``."""
+        return None
 
     def before(self, site: Site) -> Site:
         """Change the site on its way out; the identity unless overridden."""

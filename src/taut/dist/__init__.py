@@ -8,7 +8,20 @@ from numpyro.distributions import Distribution, biject_to, constraints, kl_diver
 
 from taut.dist._continuous_bernoulli import ContinuousBernoulli
 from taut.dist._latent import Refusal, latent_refusal, unconstrainer_of, unmasked, unwrapped
+from taut.dist._late import Late, late
 from taut.dist._location_scale import LocationScale, location_scale
+from taut.dist._messages import (
+    as_factor,
+    heard,
+    is_from_numpyro,
+    log_factor,
+    open_messengers,
+    open_plates,
+    plate_frame,
+    receiving,
+    unobserved,
+    without_masks,
+)
 from taut.dist._support import (
     contains,
     describe,
@@ -23,23 +36,35 @@ from taut.dist._support import (
 __all__ = [
     "ContinuousBernoulli",
     "Distribution",
+    "Late",
     "LocationScale",
     "Refusal",
+    "as_factor",
     "biject_to",
     "constraints",
     "contains",
     "describe",
     "feasible",
+    "heard",
     "holds",
     "is_continuous",
     "is_distribution",
+    "is_from_numpyro",
     "is_moving",
     "kl_divergence",
+    "late",
     "latent_refusal",
     "location_scale",
+    "log_factor",
+    "open_messengers",
+    "open_plates",
+    "plate_frame",
+    "receiving",
     "transforms",
     "unconstrainer",
     "unconstrainer_of",
     "unmasked",
+    "unobserved",
     "unwrapped",
+    "without_masks",
 ]

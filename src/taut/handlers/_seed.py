@@ -51,6 +51,10 @@ class _Stream(Frame):
         self.key = jax_key(key)
         self.plates: dict[str, jax.Array] = {}
 
+    def next_key(self) -> jax.Array:
+        self.key, key = jax.random.split(self.key)
+        return key
+
     def before(self, site: Site) -> Site:
         drawn = (
             site.latent
@@ -61,7 +65,7 @@ class _Stream(Frame):
             return site
         if site.kind == "plate" and site.name in self.plates:
             return replace(site, key=self.plates[site.name])
-        self.key, key = jax.random.split(self.key)
+        key = self.next_key()
         if site.kind == "plate":
             self.plates[site.name] = key
         return replace(site, key=key)

@@ -108,6 +108,7 @@ class Coordinates(Handler):
         self.probs: dict[str, Any] = {}
         self.arguments: list[Argument] = []
         self.learned: dict[str, Site] = {}
+        self.pending: dict[str, tuple[Site, Any, Any]] = {}
 
     def before(self, site: Site) -> Site:
         """Move a latent or a parameter to its coordinate."""
@@ -149,6 +150,10 @@ class Coordinates(Handler):
 
     def outputs(self, sites: Mapping[str, Site]) -> dict[str, dict[str, Any]]:
         """What the traced program returns, by group and name."""
+        for name, (site, transform, u) in self.pending.items():
+            terms, plain = _moved_density(site, transform, u), log_density(site)
+            self.densities[name], self.plain[name] = jnp.sum(terms), jnp.sum(plain)
+            self._keep_terms(site, terms, plain)
         values = {n: s.value for n, s in sites.items() if s.latent or s.kind == "deterministic"}
         observed = {n: s for n, s in sites.items() if s.kind == "sample" and s.observed}
         return {
@@ -212,7 +217,7 @@ class Coordinates(Handler):
         else:
             assert transform is not None
             value = transform(u)
-            terms = _moved_density(replace(site, value=value), transform, u)
+            terms = None if isinstance(fn, dist.Late) else _moved_density(replace(site, value=value), transform, u)
         self.latents[site.name] = Latent(
             name=site.name,
             shape=tuple(fn.shape()),
@@ -229,6 +234,11 @@ class Coordinates(Handler):
         self.supports[site.name] = fn.support
         # Whether a value from elsewhere (a guide's draw) lies in the support, which may depend on other latents.
         self.inside[site.name] = jnp.all(dist.contains(fn.support, value))
+        if isinstance(fn, dist.Late):
+            # Its density is known when the loop that it stands in has run: see `outputs`.
+            assert transform is not None
+            self.pending[site.name] = (replace(site, value=value), transform, u)
+            return replace(site, value=value)
         density, plain = jnp.sum(terms), log_density(replace(site, value=value))
         self.densities[site.name] = density
         self.plain[site.name] = jnp.sum(plain)

@@ -13,6 +13,7 @@ import jax
 
 from taut._errors import TautError
 from taut.problem._levels import one_level
+from taut.problem._numpyro import numpyro_statements
 
 _JAX_ERRORS: dict[type[Exception], tuple[str, str]] = {
     jax.errors.TracerBoolConversionError: (
@@ -82,10 +83,10 @@ _BY_CODE: tuple[tuple[str, str], ...] = (
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn errors of tracing into `TautError` ``control-flow`` with the user's line, and refuse statements inside of
-    transformations."""
+    """Turn errors of tracing into `TautError` ``control-flow`` with the user's line, refuse statements inside of
+    transformations, and understand the statements of NumPyro."""
     try:
-        with one_level():
+        with one_level(), numpyro_statements():
             yield
     except tuple(_JAX_ERRORS) as error:
         found, remedy = next(text for kind, text in _JAX_ERRORS.items() if isinstance(error, kind))

@@ -13,7 +13,8 @@ RUN := cd "$(ROOT)" && .venv/bin/python
 # Another project's modules must not shadow ours.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: bench-evidence help demo test lint format bench bench-cold bench-loop bench-posteriordb bench-synthetic bench-peers lock clean setup
+.PHONY: help demo test lint format bench bench-cold bench-loop bench-posteriordb bench-synthetic bench-evidence \
+	bench-kinds bench-peers lock clean setup
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -31,7 +32,7 @@ lint: setup ## ruff and pyright over the whole tree
 format: setup ## let ruff mend what it can
 	@$(RUN) -m ruff check --fix . && .venv/bin/python -m ruff format .
 
-bench: bench-cold bench-loop bench-posteriordb bench-synthetic bench-evidence ## the benchmarks below
+bench: bench-cold bench-loop bench-posteriordb bench-synthetic bench-evidence bench-kinds ## the benchmarks below
 
 bench-cold: setup ## eight schools from process start to verdict, beside NumPyro
 	@$(RUN) -m benchmarks.cold $(ARGS)
@@ -51,6 +52,9 @@ bench-peers: ## taut beside NumPyro, blackjax and PyMC, in .venv-bench; writes d
 
 bench-evidence: setup ## log evidence against anchors that are known
 	@$(RUN) -m benchmarks.evidence.run $(ARGS)
+
+bench-kinds: setup ## models of the kinds that people bring, against a long NUTS run
+	@$(RUN) -m benchmarks.kinds.run $(ARGS)
 
 lock: ## write requirements.lock from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@PYTHON="$(PYTHON)" sh "$(ROOT)/tools/lock.sh" $(ARGS)

@@ -9,6 +9,7 @@ from taut import algorithms, dist, gradients, guides, handlers, objectives
 from taut._errors import TautError, TautWarning
 from taut.core import deterministic, factor, param, plate, sample, transformed
 from taut.fitting import Fit, fit, load
+from taut.interop import density
 from taut.problem import Problem
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "TautError",
     "TautWarning",
     "algorithms",
+    "density",
     "deterministic",
     "dist",
     "factor",

@@ -10,6 +10,7 @@ from taut.problem._holes import hole
 from taut.problem._influence import unused_params
 from taut.problem._kernel import Kernel, compilations, count_compilation, fill, log_joint
 from taut.problem._levels import inlined
+from taut.problem._numpyro import numpyro_statements
 from taut.problem._predictive import NewRows, predictive
 from taut.problem._problem import Problem
 from taut.problem._program import Program, trace_program
@@ -40,6 +41,7 @@ __all__ = [
     "inlined",
     "log_joint",
     "no_side_effects",
+    "numpyro_statements",
     "predictive",
     "split",
     "trace_program",

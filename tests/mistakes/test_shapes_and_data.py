@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -459,3 +462,14 @@ def test_exact_problems_pass_without_a_word(make: Any):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make().problem()
+
+
+def test_the_examples_pass_without_a_word(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "examples"))
+    demo = importlib.import_module("demo")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Problem(demo.schools, demo.SCHOOLS)
+        Problem(demo.panel, demo.grunfeld())
+    for name in ("demo", "eight_schools"):
+        monkeypatch.delitem(sys.modules, name)

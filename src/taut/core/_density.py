@@ -49,7 +49,8 @@ def log_density(site: Site) -> Any:
 
 def _cross_entropy(fn: Any, value: Any) -> Any:
     """A Bernoulli's log density between 0 and 1, where it has none of its own; the same as its own at 0 and 1."""
-    logits = jnp.broadcast_to(dist.unwrapped(fn).logits, fn.shape())
+    base: Any = dist.unwrapped(fn)
+    logits = jnp.broadcast_to(base.logits, fn.shape())
     terms = value * log_sigmoid(logits) + (1.0 - value) * log_sigmoid(-logits)
     return jnp.sum(terms, tuple(range(-fn.event_dim, 0))) if fn.event_dim else terms
 

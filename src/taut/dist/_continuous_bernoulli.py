@@ -31,14 +31,18 @@ class ContinuousBernoulli(Distribution):
     """
 
     arg_constraints = {"logits": constraints.real}  # noqa: RUF012  # NumPyro's own form
-    support = constraints.unit_interval
     reparametrized_params = ["logits"]  # noqa: RUF012
 
     def __init__(self, logits: Any, *, validate_args: bool | None = None):
         self.logits = jnp.asarray(logits)
         super().__init__(batch_shape=jnp.shape(logits), validate_args=validate_args)
 
-    def log_prob(self, value: Any) -> Any:
+    @property
+    def support(self) -> Any:
+        """Grey values, black and white included."""
+        return constraints.unit_interval
+
+    def log_prob(self, value: Any, intermediates: Any = None) -> Any:
         """See above; in nats."""
         half = jnp.abs(self.logits) / 2
         large = jnp.where(half < _SMALL, 1.0, half)

@@ -141,7 +141,8 @@ def _bounds(constraint: Any) -> tuple[float, float] | None:
         return _REAL
     low: Any = getattr(base, "lower_bound", None)
     high: Any = getattr(base, "upper_bound", None)
-    if (low is None and high is None) or any(isinstance(b, Tracer) or np.size(b) > 1 for b in (low, high)):
+    known = [b for b in (low, high) if b is not None]
+    if not known or any(isinstance(b, Tracer) or np.size(b) > 1 for b in known):
         return None
     return -np.inf if low is None else float(np.asarray(low)), np.inf if high is None else float(np.asarray(high))
 

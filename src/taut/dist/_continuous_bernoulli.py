@@ -26,8 +26,8 @@ class ContinuousBernoulli(Distribution):
     autoencoders.
 
     Example:
-        >>> round(float(dist.ContinuousBernoulli(logits=0.0).log_prob(0.3)), 6)  # the uniform distribution
-        0.0
+        >>> round(float(dist.ContinuousBernoulli(logits=2.0).log_prob(0.5)), 4)  # -log sinh 1
+        -0.1614
     """
 
     arg_constraints = {"logits": constraints.real}  # noqa: RUF012  # NumPyro's own form

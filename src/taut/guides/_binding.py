@@ -34,6 +34,7 @@ from taut.problem import (
     graph,
     hole,
     inlined,
+    numpyro_statements,
     split,
     unconstrained_init,
     user_errors,
@@ -114,7 +115,7 @@ class Binding:
         def once() -> Trace:
             handler.count = 0
             # Whatever the caller has on the stack is about other runs.
-            with empty_stack(), user_errors(), trace() as sites, handler:
+            with empty_stack(), user_errors(), trace() as sites, handler, numpyro_statements():
                 self.fn(**{name: arguments[name] for name in taken})
             return sites
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -28,6 +28,9 @@ from taut.core import (
     user_line,
 )
 from taut.problem._loops import Loops
+
+# What NumPyro's modules call their weights: "net$params".
+_WEIGHTS = "$params"
 
 
 @contextmanager
@@ -184,6 +187,18 @@ class _Statements:
 
     def _control_flow(self, msg: dict[str, Any]) -> None:
         msg["value"] = self.loops.run(msg, next_key())
+
+
+def replaced_weights(params: Iterable[str], reach: Mapping[str, Mapping[str, frozenset[str]]]) -> list[str]:
+    """The parameters of NumPyro's modules that nothing depends on: weights that have been given priors instead.
+
+    Args:
+        params: names of parameters.
+        reach: for each group of outputs, what each output depends on.
+    """
+    groups = [outputs.values() for group, outputs in reach.items() if group not in ("param", "init")]
+    seen = frozenset[str]().union(*(labels for outputs in groups for labels in outputs))
+    return [name for name in params if _WEIGHTS in name and name not in seen]
 
 
 def next_key() -> Any:

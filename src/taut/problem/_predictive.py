@@ -16,6 +16,7 @@ from taut.core import Handler, Site, empty_stack
 from taut.handlers import Trace, seed, trace, whole
 from taut.problem._data import in_scope, split
 from taut.problem._levels import inlined
+from taut.problem._numpyro import numpyro_statements
 from taut.problem._user_code import user_errors
 
 NewRows = Literal["error", "prior"]
@@ -62,6 +63,7 @@ def predictive(
                 seed(key=words),
                 whole(),
                 _Given(values, forget, new_rows),
+                numpyro_statements(),
             ):
                 model(**arrays, **constants)
             return sites

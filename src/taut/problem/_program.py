@@ -28,6 +28,7 @@ from taut.problem._digest import digest
 from taut.problem._graph import Node, graph
 from taut.problem._holes import hole_names
 from taut.problem._levels import inlined
+from taut.problem._numpyro import numpyro_statements, replaced_weights
 from taut.problem._reach import dependencies
 from taut.problem._side_effects import no_side_effects
 from taut.problem._user_code import user_errors
@@ -171,7 +172,7 @@ def trace_program(
             found = Coordinates(discrete)
             key = jax.random.wrap_key_data(words, impl="threefry2x32")
             # Whatever the caller has on the stack is about other runs.
-            with empty_stack(), user_errors(), trace() as sites, _Keyed(key), found:
+            with empty_stack(), user_errors(), trace() as sites, _Keyed(key), found, numpyro_statements():
                 program(**jax.tree.unflatten(treedef, leaves), **constants)
             return sites, found
 
@@ -191,6 +192,13 @@ def trace_program(
     names = [f"data:{path[0].key}" for path, _ in jax.tree_util.tree_flatten_with_path(dict(arrays))[0]]
     found = dependencies(closed.jaxpr, [*names, "key"])
     reach = {group: {name: found[index] for name, index in members.items()} for group, members in order.items()}
+    for name in replaced_weights(coordinates.params, reach):
+        for entries in (
+            coordinates.params,
+            record,
+            *(groups[g] for groups in (order, reach) for g in ("param", "init")),
+        ):
+            entries.pop(name, None)
     holes = frozenset(coordinates.latents)
     latents = {
         name: replace(latent, hierarchical=latent.movable and bool(reach["scale"][name] & holes))

@@ -13,7 +13,6 @@ import jax
 
 from taut._errors import TautError
 from taut.problem._levels import one_level
-from taut.problem._numpyro import numpyro_statements
 
 _JAX_ERRORS: dict[type[Exception], tuple[str, str]] = {
     jax.errors.TracerBoolConversionError: (
@@ -83,10 +82,10 @@ _BY_CODE: tuple[tuple[str, str], ...] = (
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn errors of tracing into `TautError` ``control-flow`` with the user's line, refuse statements inside of
-    transformations, and understand the statements of NumPyro."""
+    """Turn errors of tracing into `TautError` ``control-flow`` with the user's line, and refuse statements inside of
+    transformations."""
     try:
-        with one_level(), numpyro_statements():
+        with one_level():
             yield
     except tuple(_JAX_ERRORS) as error:
         found, remedy = next(text for kind, text in _JAX_ERRORS.items() if isinstance(error, kind))

@@ -119,7 +119,7 @@ def test_a_flat_direction_is_an_error_that_names_it():
 
 def test_one_flat_latent_of_a_vector():
     def model(y):
-        x = taut.sample("x", dist.ImproperUniform(dist.constraints.real, (3,), ()))
+        x = taut.sample("x", dist.ImproperUniform(dist.constraints.real, (), (3,)))
         taut.sample("y", dist.Normal(x[:2].sum() + jnp.array([0.0, 1.0]) * x[2], 1.0).to_event(1), obs=y)
 
     with pytest.raises(taut.TautError, match=r"along 0\.71 x\[0\] - 0\.71 x\[1\]\n"):

@@ -23,7 +23,7 @@ import taut
 from benchmarks.kinds.models import Kind, kinds
 from benchmarks.peers.as_numpyro import as_numpyro
 from taut._files import atomic_write
-from taut.diagnostics import TRUSTED, CORRECTED
+from taut.diagnostics import CORRECTED, TRUSTED
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAINS = 4

@@ -26,6 +26,7 @@ from taut.problem import Problem
 
 WHOLE_LIMIT = 300  # up to this dimension a mean-field fit gets its whole covariance at once
 _STEPS = 200  # most iterations of conjugate gradients
+_FEW = 512  # latents up to which draws are white at once
 _COLUMNS = 128  # coordinates whose effect on the sites is taken in one call
 
 
@@ -97,6 +98,8 @@ def linear_response(
             expected="a MeanField, LowRank, FullRank or Delta guide: one Gaussian, or a point",
             remedy="taut.fit(model, data, guide=taut.guides.MeanField())",
         )
+    if solution.status in ("nonfinite", "diverged"):
+        raise _no_maximum(f"the run that found it ended as {solution.status!r}")
     lam = centredness_of(problem, guide.centredness)
     evaluate = evaluator(problem, lam)
     mean, point = np.asarray(params["loc"], float), np.asarray(solution.model_params, float)
@@ -118,14 +121,21 @@ def linear_response(
             orthogonal_antithetic(max(8 * d, 128), d, rng, radii="stratified"),
         )
     else:
-        scale, draws = np.exp(np.asarray(params["log_scale"], float)), mean_field_draws(0, d, rng)
+        scale, draws = np.exp(np.asarray(params["log_scale"], float)), mean_field_draws(0, d, rng, white=_FEW)
         factor = Shape(mean, *LowRank.parts(params)) if isinstance(guide, LowRank) else round_shape(mean, scale)
     directions = _directions(problem, wanted, np.concatenate([mean, point]), scale, lam)
     if isinstance(guide, MeanField) and d <= WHOLE_LIMIT:
         state = init(evaluate, mean, scale, draws, point=point)
         covariance, used = whole_response(evaluate, state, difference)
         return _response(directions @ covariance @ directions.T, used + len(state.draws))
-    covariance, used, residual = respond(evaluate, mean, factor, point, draws, directions, difference=difference)
+    try:
+        covariance, used, residual = respond(evaluate, mean, factor, point, draws, directions, difference=difference)
+    except TautError as error:
+        # Few draws may show a direction that rises where the ELBO has none: scalars that many others share.
+        if error.code != "no-maximum" or len(draws) >= d:
+            raise
+        draws = mean_field_draws(0, d, rng)
+        covariance, used, residual = respond(evaluate, mean, factor, point, draws, directions, difference=difference)
     return _response(covariance, used)._replace(residual=residual)
 
 

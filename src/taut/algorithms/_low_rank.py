@@ -25,6 +25,7 @@ from taut.problem import Problem
 
 EXPLORE, MEAN_FIELD, CENTRE, ROUND, DONE = range(5)
 # Half-width of differences of gradients, in scales.
+_WHITE = 512  # latents past which the first mean field, only a start, has few draws
 _DIFFERENCE = {"float64": 1e-3, "float32": 3e-2}
 _CENTRINGS = 2
 _SMALL_MOVE = 0.02  # of a centredness
@@ -251,7 +252,7 @@ def _mean_field(
 ) -> tuple[Fitted, str]:
     d = len(scale)
     state = init(
-        evaluate, point[:d], scale, mean_field_draws(0, d, rng), point=point[d:], params_scale=units,
+        evaluate, point[:d], scale, mean_field_draws(0, d, rng, white=_WHITE), point=point[d:], params_scale=units,
         tolerance=_MEAN_FIELD_TOLERANCE, max_steps=_MEAN_FIELD_STEPS,
     )  # fmt: skip
     state, _ = maximise(evaluate, state)

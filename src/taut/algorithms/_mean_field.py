@@ -10,7 +10,7 @@ from taut.algorithms._fixed_draws import State, init, positions
 from taut.algorithms._starts import Evaluate
 
 _ROWS = 64
-_WHITE_LIMIT = 512  # up to this dimension the draws are enough to be exactly white
+_WHITE_LIMIT = 4096  # up to this dimension the draws are enough to be exactly white
 _BLOCK = 4096  # rows per call in the linear response
 
 
@@ -20,13 +20,14 @@ def mean_field_scales(factor: np.ndarray) -> np.ndarray:
     return 1.0 / np.sqrt(np.einsum("ij,ij->j", inverse, inverse))
 
 
-def mean_field_draws(level: int, dim: int, rng: np.random.Generator) -> np.ndarray:
-    """Fixed draws for a mean-field fit: ``max(64, 2 D)`` rows (64 past 512 dimensions), four times as many per level.
+def mean_field_draws(level: int, dim: int, rng: np.random.Generator, *, white: int = _WHITE_LIMIT) -> np.ndarray:
+    """Fixed draws of a mean-field fit: ``max(64, 2 D)`` rows (64 past ``white`` latents), four times as many a level.
 
-    Second moments are one; up to 512 dimensions the draws are exactly white, which makes the fit of a Gaussian target
-    exact. Radii are stratified, since each coordinate's whole margin, not only its second moment, sets its scale.
+    Second moments are one; up to ``white`` dimensions the draws are exactly white, which makes the fit of a Gaussian
+    target exact: with fewer, scalars that many others share see the accidents of the sample. Radii are stratified,
+    since each coordinate's whole margin, not only its second moment, sets its scale.
     """
-    rows = max(_ROWS, 2 * dim) if dim <= _WHITE_LIMIT else _ROWS
+    rows = max(_ROWS, 2 * dim) if dim <= white else _ROWS
     return orthogonal_antithetic(rows * 4**level, dim, rng, radii="stratified")
 
 

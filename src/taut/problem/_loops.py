@@ -41,21 +41,22 @@ class Loops:
             What NumPyro expects as the message's value.
         """
         loop = _Loop(msg)
-        for name, site in loop.look().items():
-            if site["type"] == "sample" and not site["is_observed"]:
-                fn = self.late[name] = loop.place(name, site)
-                loop.known[name] = apply(self._latent(name, site, fn), loop.drawing(name)).value
+        sites = {name: site for name, site in loop.look().items() if site["type"] == "sample"}
+        observed = [name for name, site in sites.items() if site["is_observed"]]
+        loop.forget = any(_is_forgotten(self._observed(name, sites[name])) for name in observed)
+        for name in sites:
+            if name not in observed:
+                fn = self.late[name] = loop.place(name, sites[name])
+                loop.known[name] = apply(self._site(name, sites[name], fn), loop.drawing(name)).value
+        if loop.forget:
+            self.redrawn.update(observed)
+            for name in observed:
+                loop.known[name] = apply(self._observed(name, sites[name]), loop.drawing(name)).value
         result = loop(key)
         for name, site in _sites(result).items():
             if name in self.late:
                 self.late[name].become(site["fn"], site["scale"])
-            elif site["type"] == "sample":
-                observed = replace(self._latent(name, site, site["fn"]), value=site["value"], observed=True)
-                if _is_forgotten(observed):
-                    self.redrawn.add(name)
-                    loop.forget = True
-                    loop.known[name] = apply(observed, loop.drawing(name)).value
-        return loop(key) if loop.forget else result
+        return result
 
     def settled(self, msg: dict[str, Any]) -> bool:
         """Whether a site of a finished loop has been through taut's handlers already.
@@ -67,7 +68,14 @@ class Loops:
             self.late[name].become(msg["fn"], msg["scale"])
         return name in self.late or name in self.redrawn
 
-    def _latent(self, name: str, site: dict[str, Any], fn: Any) -> Site:
+    def _observed(self, name: str, site: dict[str, Any]) -> Site:
+        """Data inside of a loop, of which the shape is known so far."""
+        value = site["value"]
+        batch = value.shape[: len(value.shape) - len(site["fn"].event_shape)]
+        fn = dist.Late(dist.constraints.real, batch, value.shape[len(batch) :])
+        return replace(self._site(name, site, fn), value=value, observed=True)
+
+    def _site(self, name: str, site: dict[str, Any], fn: Any) -> Site:
         # The loop's own dimension belongs to no plate.
         allow = frozenset({"unowned-dimension"})
         plates = self.plates(site["cond_indep_stack"])

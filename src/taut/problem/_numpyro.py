@@ -162,14 +162,14 @@ class _Statements:
         if msg["kwargs"].get("rng_key") is not None:
             return
         key = self.keys[-1] if self.keys else next_key()
-        if key is None and _asked_by_numpyro():
-            # Initial values of a module's weights.
+        if key is None and _asked_for_weights():
             key = jax.random.key(0)
         if key is None:
             raise TautError(
                 "side-effect",
                 source=user_line(),
-                found="numpyro.prng_key() in a model: what is drawn with it would be the same in every step",
+                found="a key asked for by numpyro.prng_key() or numpyro.handlers.block: what is drawn with it would be "
+                "the same in every step",
                 expected="a log density that is a function of data and latents",
                 remedy='taut.sample("x", ...) for what is random',
             )
@@ -285,9 +285,11 @@ def _leaves(value: Any) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(value)[0]]
 
 
-def _asked_by_numpyro() -> bool:
+def _asked_for_weights() -> bool:
+    """Whether a key is for the initial weights of a module: NumPyro's own functions ask for that one."""
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_name != "prng_key":
         frame = frame.f_back
     caller = None if frame is None else frame.f_back
-    return caller is not None and dist.is_from_numpyro(caller.f_code.co_filename)
+    named = caller is not None and caller.f_code.co_name in ("module", "flax_module")
+    return named and dist.is_from_numpyro(caller.f_code.co_filename)

@@ -107,7 +107,7 @@ def _call(logp: Callable[..., Any], shapes: Mapping[str, Any]) -> tuple[bool, li
     except (TypeError, ValueError):
         return False, []
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    by_name = set(shapes) <= {p.name for p in named}
-    data = [p for p in named if p.name not in shapes] if by_name else [p for p in parameters[1:] if p in named]
     open_ended = [p for p in parameters if p.kind is p.VAR_KEYWORD]
+    by_name = set(shapes) <= {p.name for p in named} or parameters == open_ended
+    data = [p for p in named if p.name not in shapes] if by_name else [p for p in parameters[1:] if p in named]
     return by_name, [*(p.replace(kind=p.KEYWORD_ONLY) for p in data), *open_ended]

@@ -71,7 +71,7 @@ class _Statements:
 
     def plates(self, stack: Any) -> tuple[PlateFrame, ...]:
         """NumPyro's plates around a message as taut's, innermost first."""
-        return tuple(PlateFrame(f.name, self.sizes.get(f.name, f.size), f.size, f.dim) for f in stack)
+        return tuple(PlateFrame(f.name, int(self.sizes.get(f.name, f.size)), f.size, f.dim) for f in stack)
 
     def site(self, msg: dict[str, Any]) -> Site:
         """A ``sample`` message, as the program's own handlers left it, as a site."""
@@ -291,5 +291,6 @@ def _asked_for_weights() -> bool:
     while frame is not None and frame.f_code.co_name != "prng_key":
         frame = frame.f_back
     caller = None if frame is None else frame.f_back
-    named = caller is not None and caller.f_code.co_name in ("module", "flax_module")
-    return named and dist.is_from_numpyro(caller.f_code.co_filename)
+    if caller is None:
+        return False
+    return caller.f_code.co_name in ("module", "flax_module") and dist.is_from_numpyro(caller.f_code.co_filename)

@@ -172,7 +172,7 @@ def trace_program(
             found = Coordinates(discrete)
             key = jax.random.wrap_key_data(words, impl="threefry2x32")
             # Whatever the caller has on the stack is about other runs.
-            with empty_stack(), user_errors(), trace() as sites, _Keyed(key), found, numpyro_statements():
+            with empty_stack(), user_errors(), trace() as sites, found, _Keyed(key), numpyro_statements():
                 program(**jax.tree.unflatten(treedef, leaves), **constants)
             return sites, found
 

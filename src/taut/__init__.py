@@ -8,7 +8,7 @@ from typing import Any
 from taut import algorithms, dist, gradients, guides, handlers, objectives
 from taut._errors import TautError, TautWarning
 from taut.core import deterministic, factor, param, plate, sample, transformed
-from taut.fitting import Fit, fit, load
+from taut.fitting import Estimate, Fit, fit, fit_mle, load
 from taut.interop import density
 from taut.problem import Problem
 
@@ -25,6 +25,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Estimate",
     "Fit",
     "Problem",
     "TautError",
@@ -35,6 +36,7 @@ __all__ = [
     "dist",
     "factor",
     "fit",
+    "fit_mle",
     "gradients",
     "guides",
     "handlers",

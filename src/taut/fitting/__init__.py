@@ -2,6 +2,7 @@
 
 from taut.fitting._fit import fit
 from taut.fitting._marginal import Marginal
+from taut.fitting._mle import Estimate, fit_mle
 from taut.fitting._result import Fit, load
 
-__all__ = ["Fit", "Marginal", "fit", "load"]
+__all__ = ["Estimate", "Fit", "Marginal", "fit", "fit_mle", "load"]

@@ -17,7 +17,9 @@ from taut.problem._kernel import Kernel
 from taut.problem._program import Program
 
 
-def check_structure(model: Callable[..., Any], data: Mapping[str, Any], program: Program) -> list[str]:
+def check_structure(
+    model: Callable[..., Any], data: Mapping[str, Any], program: Program, latents: bool = True
+) -> list[str]:
     """Refuse a program with nothing to infer, or with nothing to infer it from.
 
     Returns:
@@ -25,14 +27,15 @@ def check_structure(model: Callable[..., Any], data: Mapping[str, Any], program:
     """
     sites = program.sites.values()
     title = getattr(model, "__name__", "model")
-    if not program.latents:
+    if latents and not program.latents:
         observed = [s.name for s in sites if s.observed]
         raise TautError(
             "no-latents",
             found=f"{title} observes {', '.join(observed) or 'nothing'} and has no latent sites"
             + (f"; its params are {', '.join(program.params)}" if program.params else ""),
             expected="at least one unobserved taut.sample",
-            remedy='mu = taut.sample("mu", dist.Normal(0, 10)) for each unknown number',
+            remedy='mu = taut.sample("mu", dist.Normal(0, 10)) for each unknown number'
+            + ("; taut.fit_mle(model, data) for point estimates of params" if program.params else ""),
         )
     if any(s.observed for s in sites):
         return []

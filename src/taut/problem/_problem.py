@@ -38,6 +38,7 @@ class Problem:
         subsample: keep subsampled plates subsampled; otherwise they are opened whole.
         allow: by data entry, codes of checks that it is exempt from: ``{"labels": "unused-argument"}``.
         discrete: allow discrete latents, for a guide that draws them; they have no coordinates on the real line.
+        latents: whether a model without any is refused, as it is unless only its parameters are asked for.
 
     Attributes:
         model, data, precision, discrete: as given.
@@ -73,6 +74,7 @@ class Problem:
         precision: Precision | None = None,
         subsample: bool = False,
         discrete: bool = False,
+        latents: bool = True,
         allow: Mapping[str, str | Iterable[str]] | None = None,
     ):
         self.model = model
@@ -83,7 +85,7 @@ class Problem:
         self.allow = exempt(self.data, allow)
         with scope(self.precision):
             self.program, leaves = trace_program(model, arrays, constants, subsample, discrete)
-        self.notes = check_structure(model, self.data, self.program)
+        self.notes = check_structure(model, self.data, self.program, latents)
         check_params(self.program)
         self._kernel = Kernel(self.program, leaves, self.precision)
         self.notes += check_data(arrays, constants, self.program, self._kernel)

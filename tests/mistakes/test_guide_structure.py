@@ -455,6 +455,7 @@ def test_case_07_no_latents():
 
     error = refused("no-latents", model, dict(test=Y))
     assert "nothing to infer" in str(error) and "params are mu, s" in error.found
+    assert "taut.fit_mle(model, data)" in error.remedy
 
 
 @pytest.mark.parametrize("guide", [lambda: None, lambda: taut.param("m", 0.0)], ids=["empty", "params only"])

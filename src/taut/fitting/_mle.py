@@ -69,7 +69,7 @@ def fit_mle(
         `Estimate`.
 
     Raises:
-        TautError: ``bad-combination`` for a model with latents: its likelihood is an integral, and `taut.fit` is for it.
+        TautError: ``bad-combination`` for a model with latents: its likelihood is an integral, which `taut.fit` is for.
 
     Source: Fisher (1922), On the mathematical foundations of theoretical statistics.
 

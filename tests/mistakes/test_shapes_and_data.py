@@ -91,9 +91,11 @@ def half_free(y: Any) -> None:
         taut.sample("y", dist.Normal(mu * jnp.ones((25, 1)), 1.0), obs=y.reshape(25, 4))
 
 
-def free_latent(y: Any) -> None:
-    mu = taut.sample("y", dist.Normal(0.0, 1.0).expand([100]))
+def inner_latent(y: Any) -> None:
+    """The latent's vector meets the plate's rows: 3 x 100 numbers where one of the two was meant."""
+    mu = taut.sample("mu", dist.Normal(0.0, 1.0))
     with taut.plate("rows", 100):
+        taut.sample("y", dist.Normal(mu, 1.0).expand([3, 100]))
         taut.sample("z", dist.Normal(mu, 1.0), obs=y)
 
 
@@ -104,12 +106,25 @@ def free_factor(y: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "model, dim", [(free, -1), (half_free, -2), (free_latent, -1), (free_factor, -2)], ids=lambda v: str(v)[:20]
+    "model, dim", [(free, -1), (half_free, -2), (inner_latent, -2), (free_factor, -2)], ids=lambda v: str(v)[:20]
 )
 def test_case_19_a_dimension_in_no_plate(model: Any, dim: int):
     error = refused("unowned-dimension", lambda: Problem(model, dict(y=X)), f"dimension {dim}", "taut.plate(")
     assert error.site == "y" and 'allow="unowned-dimension"' in error.remedy
-    assert model in (half_free, free_factor) or ".to_event(1)" in error.remedy
+    assert model in (half_free, free_factor, inner_latent) or ".to_event(1)" in error.remedy
+
+
+def test_case_19_a_vector_of_latents_needs_no_plate():
+    """Three coefficients are three unknown numbers, with or without to_event; an alarm would be a false one."""
+
+    def model(y: Any, event: bool) -> None:
+        b = taut.sample("b", dist.Normal(jnp.zeros(3), 1.0).to_event(int(event)))
+        with taut.plate("rows", 100):
+            taut.sample("y", dist.Normal(b.sum(), 1.0), obs=y)
+
+    at = {"b": np.array([0.1, -0.4, 2.0])}
+    plain, event = (Problem(model, dict(y=X, event=e)).log_joint(at) for e in (False, True))
+    assert float(plain) == pytest.approx(float(event), rel=1e-12)
 
 
 def test_case_19_opt_outs_and_owned_dimensions():

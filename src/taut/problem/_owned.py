@@ -12,14 +12,15 @@ def check_owned(site: Site) -> None:
     """Refuse a batch dimension longer than 1 that no open plate owns.
 
     A factor is an array of terms; outside of plates its elements are simply summed, inside of one a further dimension
-    multiplies the rows with each other.
+    multiplies the rows with each other. An array of latents outside of plates is a vector of unknown numbers, however
+    it is written; observations are rows of data, and rows have a plate.
 
     Raises:
         TautError: ``unowned-dimension``.
     """
     if site.kind not in ("sample", "factor") or "unowned-dimension" in site.allow:
         return
-    if site.kind == "factor" and not site.plates:
+    if not site.plates and (site.kind == "factor" or not site.observed):
         return
     batch = tuple(np.shape(site.value)) if site.kind == "factor" else tuple(site.fn.batch_shape)
     owned = {frame.dim for frame in site.plates}

@@ -15,6 +15,7 @@ import numpyro as numpyro_typed
 import numpyro.distributions as dist
 import pytest
 import scipy.stats
+from jax.example_libraries import stax
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.contrib.module import eqx_module, random_eqx_module
@@ -148,6 +149,88 @@ def test_weights_with_priors_are_latents_and_no_parameters():
     weight, bias = np.array([[0.3, -0.2]]), np.array([0.1])
     expected = stats.norm(0, 2).logpdf(weight).sum() + stats.norm(x @ weight[0] + bias).logpdf(Y).sum()
     assert float(problem.log_joint({"net/weight": weight, "net$params.bias": bias})) == pytest.approx(expected)
+
+
+def test_a_stax_module_is_learned():
+    """`numpyro.module` asks for its weights before it says what they start at."""
+    init, apply = stax.serial(stax.Dense(3), stax.Tanh, stax.Dense(1))
+    x = np.random.default_rng(0).normal(size=(4, 2))
+
+    def model(x, y):
+        net = numpyro.module("net", (init, apply), (4, 2))
+        scale = numpyro.sample("scale", dist.HalfNormal(1.0))
+        numpyro.sample("y", dist.Normal(net(x)[:, 0], scale), obs=y)
+
+    problem = taut.Problem(model, dict(x=x, y=Y))
+    shapes = {name: param.shape for name, param in problem.params.items()}
+    names = [f"net$params[{layer}][{part}]" for layer in (0, 2) for part in (0, 1)]
+    assert shapes == dict(zip(names, [(2, 3), (3,), (3, 1), (1,)], strict=True))
+    weights = {name: np.random.default_rng(1).normal(size=shape) for name, shape in shapes.items()}
+    a, b, c, d = weights.values()
+    mean = (np.tanh(x @ a + b) @ c + d)[:, 0]
+    expected = stats.halfnorm.logpdf(0.8) + stats.norm(mean, 0.8).logpdf(Y).sum()
+    assert float(problem.log_joint({"scale": 0.8, **weights})) == pytest.approx(expected)
+
+
+def test_a_latent_masked_from_its_own_density_is_imputed():
+    """NumPyro's idiom for missing values: the density of the latent is that of the data that it completes."""
+
+    def model(age, y):
+        mu = numpyro.sample("mu", dist.Normal(0.0, 1.0))
+        missing = np.nonzero(np.isnan(age))[0]  # NumPy on data
+        imputed = numpyro.sample("imputed", dist.Normal(mu, 1.0).expand([len(missing)]).mask(False))
+        full = jnp.asarray(age).at[missing].set(imputed)
+        numpyro.sample("age", dist.Normal(mu, 1.0), obs=full)
+        numpyro.sample("y", dist.Normal(full, 0.5), obs=y)
+
+    age, y = np.array([1.0, np.nan, 2.0, np.nan, 1.0]), np.array([1.0, 1.5, 2.0, 2.5, 1.0])
+    problem = taut.Problem(model, dict(age=age, y=y))
+    point = np.array([0.1, 0.3, 0.4])
+    full = np.array([1.0, 0.3, 2.0, 0.4, 1.0])
+    expected = stats.norm.logpdf(0.1) + stats.norm(0.1).logpdf(full).sum() + stats.norm(full, 0.5).logpdf(y).sum()
+    assert float(problem.log_joint(point)) == pytest.approx(expected)
+    # The posterior is Gaussian: precision of (mu, two missing values).
+    precision = np.array([[6.0, -1.0, -1.0], [-1.0, 5.0, 0.0], [-1.0, 0.0, 5.0]])
+    mean = np.linalg.solve(precision, [4.0, 6.0, 10.0])
+    fit = taut.fit(model, dict(age=age, y=y))
+    np.testing.assert_allclose([fit["mu"].mean, *fit["imputed"].mean], mean, atol=1e-6)
+    new = fit.predict(dict(age=np.array([np.nan, np.nan]), y=np.zeros(2)))
+    assert not new, "data that are given are not drawn"
+
+
+def test_programs_may_use_numpy_on_their_data():
+    def model(group, y=None):
+        scale = numpyro.sample("scale", dist.HalfNormal(1.0))
+        with numpyro.plate("groups", len(np.unique(group))):
+            level = numpyro.sample("level", dist.Normal(0.0, scale))
+        numpyro.sample("y", dist.Normal(level[group], 0.5), obs=y)
+
+    group = np.array([0, 0, 2, 1])
+    problem = taut.Problem(model, dict(group=group, y=Y))
+    level = np.array([0.3, -0.1, 0.2])
+    prior = stats.halfnorm.logpdf(0.7) + stats.norm(0, 0.7).logpdf(level).sum()
+    found = problem.log_joint({"scale": 0.7, "level": level})
+    assert float(found) == pytest.approx(prior + stats.norm(level[group], 0.5).logpdf(Y).sum())
+    draws = {"scale": np.full(2000, 0.7), "level": np.tile(level, (2000, 1))}
+    new = problem.predict(draws, dict(group=np.array([2, 2, 1, 0, 0])))["y"]
+    np.testing.assert_allclose(new.mean(0), level[[2, 2, 1, 0, 0]], atol=4.5 * 0.5 / np.sqrt(2000))
+
+
+def test_observed_values_are_read_out_of_a_loop():
+    def model(y):
+        slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+
+        def step(last, t):
+            return numpyro.sample("y", dist.Gamma(2.0, jnp.exp(slope * last)), obs=2.0 * y[t]), None
+
+        scan(step, 0.0, jnp.arange(4))
+
+    y = np.abs(Y)
+    problem = taut.Problem(model, dict(y=y))
+    np.testing.assert_allclose(problem.observed()["y"], 2 * y)
+    with pytest.raises(TautError) as error:
+        taut.Problem(model, dict(y=-y))
+    assert (error.value.code, error.value.site) == ("data-support", "y")
 
 
 def test_a_subsampled_plate_counts_for_all_of_its_rows():
@@ -304,6 +387,13 @@ def drawn(y):
     numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
 
+def branching(y):
+    z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+    if z > 0:
+        z = 0.0
+    numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+
 def twice(y):
     z = numpyro.sample("z", dist.Normal(0.0, 1.0)) + numpyro.sample("z", dist.Normal(0.0, 1.0))
     numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
@@ -354,6 +444,7 @@ def bounded_inside(y):
         (square, "unowned-dimension", "z"),
         (discrete, "discrete-latent", "z"),
         (drawn, "side-effect", None),
+        (branching, "control-flow", None),
         (twice, "duplicate-site", "z"),
         (mapped, "site-inside", "y"),
         (stateful, "side-effect", "count"),

@@ -13,6 +13,7 @@ import numpy as np
 from taut._errors import TautError
 from taut._precision import real_dtype
 from taut.core import allowed
+from taut.problem._untraced import Untraced
 
 
 def split(model: Callable[..., Any], data: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -47,7 +48,8 @@ def split(model: Callable[..., Any], data: Mapping[str, Any] | None) -> tuple[di
     constants: dict[str, Any] = {}
     for name, value in data.items():
         converted = _convert(name, value)
-        (arrays if _is_array(converted) else constants)[name] = converted
+        traced = _is_array(converted) and not isinstance(model, Untraced)
+        (arrays if traced else constants)[name] = converted
     return arrays, constants
 
 

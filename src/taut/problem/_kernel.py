@@ -206,7 +206,9 @@ class Kernel:
     def constants(self, groups: tuple[str, ...], names: Collection[str] | None = None) -> list[dict[str, np.ndarray]]:
         """Outputs that depend on no coordinate, evaluated once: initial values, observed values, masks."""
         with scope(self.precision):
-            found = self.program.evaluate(list(groups), {}, self._inputs, self._consts, names=names)
+            # A loop computes all of its outputs at once, from coordinates too: any will do for those asked for here.
+            holes = fill(self.program, jnp.zeros(self.dim), jnp.ones(self.dim))
+            found = self.program.evaluate(list(groups), holes, self._inputs, self._consts, names=names)
             return [{name: np.asarray(v) for name, v in group.items()} for group in found]
 
     def _continuous(self) -> None:

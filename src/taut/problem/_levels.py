@@ -16,6 +16,7 @@ from jax.extend import core as jex
 
 from taut._errors import TautError
 from taut.core import Frame, Handler, Site
+from taut.problem._weights import with_weights
 
 T = TypeVar("T")
 
@@ -76,12 +77,12 @@ class _Level(Frame):
 def inlined(run: Callable[[], T]) -> T:
     """Call ``run``; once more with `jax.jit` taken off if a statement turned out to stand inside of it."""
     try:
-        return run()
+        return with_weights(run)
     except SiteInside as error:
         if not error.inline:
             raise
     with jax.disable_jit():
-        return run()
+        return with_weights(run)
 
 
 def _enclosing() -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -28,9 +28,8 @@ from taut.core import (
     user_line,
 )
 from taut.problem._loops import Loops
-
-# What NumPyro's modules call their weights: "net$params".
-_WEIGHTS = "$params"
+from taut.problem._untraced import HEARD
+from taut.problem._weights import WeightsFound, known_start
 
 
 @contextmanager
@@ -38,17 +37,24 @@ def numpyro_statements() -> Iterator[None]:
     """Send the statements of NumPyro inside of the ``with`` statement through taut's handlers."""
     statements = _Statements()
     with _Around(statements), dist.receiving(statements.receive):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if statements.heard:
+                error.add_note(HEARD)
+            raise
 
 
 class _Statements:
     """What one run of a program must remember of NumPyro's messages."""
 
     def __init__(self) -> None:
-        self.sizes: dict[str, int] = {}
+        self.sizes: dict[str, Any] = {}
         self.params: dict[str, Any] = {}
+        self.asked: set[str] = set()
         self.keys: list[Any] = []
         self.forwarding = False
+        self.heard = False
         self.loops = Loops(self.plates)
 
     def receive(self, msg: dict[str, Any]) -> None:
@@ -62,6 +68,7 @@ class _Statements:
             "prng_key": self._prng_key,
             "mutable": self._mutable,
         }
+        self.heard = True
         if msg["type"] in answers:
             before, self.forwarding = self.forwarding, True
             try:
@@ -71,7 +78,7 @@ class _Statements:
 
     def plates(self, stack: Any) -> tuple[PlateFrame, ...]:
         """NumPyro's plates around a message as taut's, innermost first."""
-        return tuple(PlateFrame(f.name, int(self.sizes.get(f.name, f.size)), f.size, f.dim) for f in stack)
+        return tuple(PlateFrame(f.name, self.sizes.get(f.name, f.size), f.size, f.dim) for f in stack)
 
     def site(self, msg: dict[str, Any]) -> Site:
         """A ``sample`` message, as the program's own handlers left it, as a site."""
@@ -104,7 +111,11 @@ class _Statements:
     def _sample(self, msg: dict[str, Any]) -> None:
         if msg.get("_control_flow_done") and self.loops.settled(msg):
             return
-        msg["value"] = apply(self.site(msg), draw).value
+        site = self.site(msg)
+        if site.kind == "sample" and site.mask is False and not site.observed:
+            # A latent without a density of its own, which other statements give it: improper, not left out.
+            site = replace(site, fn=_flat(site.fn), mask=None)
+        msg["value"] = apply(site, draw).value
 
     def _deterministic(self, msg: dict[str, Any]) -> None:
         for path, leaf in _leaves(msg["value"]):
@@ -137,8 +148,12 @@ class _Statements:
             return
         init = msg["args"][0] if msg["args"] else msg["fn"]
         if init is None:
-            # A question of NumPyro's modules: whether the parameter has a value yet.
-            return
+            init = known_start(name)
+            if init is None:
+                self.asked.add(name)
+                return
+        elif name in self.asked:
+            raise WeightsFound(name, init)
         shape = jax.eval_shape(lambda key: self._started(init, key), jax.random.key(0)) if callable(init) else init
         treedef = jax.tree.structure(shape)
         values = []
@@ -189,18 +204,6 @@ class _Statements:
         msg["value"] = self.loops.run(msg, next_key())
 
 
-def replaced_weights(params: Iterable[str], reach: Mapping[str, Mapping[str, frozenset[str]]]) -> list[str]:
-    """The parameters of NumPyro's modules that nothing depends on: weights that have been given priors instead.
-
-    Args:
-        params: names of parameters.
-        reach: for each group of outputs, what each output depends on.
-    """
-    groups = [outputs.values() for group, outputs in reach.items() if group not in ("param", "init")]
-    seen = frozenset[str]().union(*(labels for outputs in groups for labels in outputs))
-    return [name for name in params if _WEIGHTS in name and name not in seen]
-
-
 def next_key() -> Any:
     """A JAX key of the innermost handler that gives keys to what is no statement; ``None`` without one."""
     return next((key for frame in reversed(frames()) if (key := frame.next_key()) is not None), None)
@@ -248,6 +251,13 @@ class _Around(Handler):
         plates = tuple(known.get(p.name, p) for p in found.plates)
         stopped = bool(msg.get("stop"))
         return replace(found, plates=plates, source=site.source, allow=site.allow, stopped=stopped)
+
+
+def _flat(fn: Any) -> Any:
+    """Where a distribution lies, and how it is drawn, with log density 0."""
+    flat = dist.late(type(dist.unwrapped(fn)).__name__)(fn.support, fn.batch_shape, fn.event_shape, fn.has_rsample)
+    flat.become(fn.mask(False))
+    return flat
 
 
 def _met(fn: Any, obs: Any, plates: tuple[PlateFrame, ...]) -> tuple[Any, Any]:

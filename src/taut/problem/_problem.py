@@ -21,6 +21,7 @@ from taut.problem._predictive import NewRows, predictive
 from taut.problem._preflight import check_data, check_structure
 from taut.problem._probabilities import check_probabilities
 from taut.problem._program import trace_program
+from taut.problem._untraced import Untraced, may_run_untraced
 
 # What is read off draws, always together, so that it is compiled once.
 READ_OUT = ("value", "param", "scale", "location")
@@ -84,7 +85,14 @@ class Problem:
         self.data = dict({} if data is None else data)
         self.allow = exempt(self.data, allow)
         with scope(self.precision):
-            self.program, leaves = trace_program(model, arrays, constants, subsample, discrete)
+            try:
+                self.program, leaves = trace_program(model, arrays, constants, subsample, discrete)
+            except TautError as error:
+                if not arrays or not may_run_untraced(error):
+                    raise
+                self.model = model = Untraced(model)
+                arrays, constants = split(model, data)
+                self.program, leaves = trace_program(model, arrays, constants, subsample, discrete)
         self.notes = check_structure(model, self.data, self.program, latents)
         check_params(self.program)
         self._kernel = Kernel(self.program, leaves, self.precision)

@@ -28,10 +28,11 @@ from taut.problem._digest import digest
 from taut.problem._graph import Node, graph
 from taut.problem._holes import hole_names
 from taut.problem._levels import inlined
-from taut.problem._numpyro import numpyro_statements, replaced_weights
+from taut.problem._numpyro import numpyro_statements
 from taut.problem._reach import dependencies
 from taut.problem._side_effects import no_side_effects
 from taut.problem._user_code import user_errors
+from taut.problem._weights import replaced_weights
 
 
 @dataclass(frozen=True, eq=False)

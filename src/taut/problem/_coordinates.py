@@ -204,6 +204,7 @@ class Coordinates(Handler):
             )
         shape = tuple(transform.inverse_shape(fn.shape())) if transform is not None else fn.shape()
         u = hole(site.name, shape, real_dtype())
+        terms: Any = None
         if sphere:
             # The projected normal is the direction of a normal vector: the vector is the coordinate.
             value = u / jnp.linalg.norm(u, axis=-1, keepdims=True)
@@ -217,7 +218,8 @@ class Coordinates(Handler):
         else:
             assert transform is not None
             value = transform(u)
-            terms = None if isinstance(fn, dist.Late) else _moved_density(replace(site, value=value), transform, u)
+            if not isinstance(fn, dist.Late):
+                terms = _moved_density(replace(site, value=value), transform, u)
         self.latents[site.name] = Latent(
             name=site.name,
             shape=tuple(fn.shape()),

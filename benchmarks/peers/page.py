@@ -23,9 +23,9 @@ READING = f"""\
 How to read it. The *mean error* of a fit is the largest, over the posterior's scalars, of |mean - reference mean| in
 reference standard deviations; the *sd error* is the largest |log(sd / reference sd)|, so 0.1 is about 10 %. Both are
 taken on the unconstrained scale (log of what is positive, logit of what lies in an interval). The references are long
-NUTS runs of posteriordb, themselves uncertain by 0.01 to 0.03. SVI, PyMC's ADVI and single-path Pathfinder are judged on
-{JUDGED_DRAWS:,} draws, DADVI and multi-path Pathfinder on {TIMED_DRAWS:,}, NUTS on its 1,000, taut on the draws that it
-holds, so differences below about {NOISE} mean nothing, and below 0.1 little where NUTS is concerned.
+NUTS runs of posteriordb, themselves uncertain by 0.01 to 0.03. SVI, PyMC's ADVI and single-path Pathfinder are judged
+on {JUDGED_DRAWS:,} draws, DADVI and multi-path Pathfinder on {TIMED_DRAWS:,}, NUTS on its 1,000, taut on the draws
+that it holds, so differences below about {NOISE} mean nothing, and below 0.1 little where NUTS is concerned.
 
 *Cold* seconds run from the start of a fresh process, imports and compilation included, to {TIMED_DRAWS:,} posterior
 draws (1,000 of NUTS) in the model's own space. *Warm* seconds are a second fit in the same process with another seed:

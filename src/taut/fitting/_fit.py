@@ -13,6 +13,7 @@ import numpy as np
 
 from taut import diagnostics, report
 from taut._precision import Precision
+from taut._threads import one_blas_thread
 from taut.algorithms import SVI, Algorithm, Auto, FixedDraws, LowRankDraws, Progress, Run, Solution, widened
 from taut.fitting._loss import observations
 from taut.fitting._remarks import has_no_mean, remarks
@@ -30,6 +31,7 @@ SURE_KL = 0.005  # nats: a q closer than this tells the evidence better than par
 
 # Along an improper direction numbers overflow; that is met, tested and said in the verdict, not warned of.
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+@one_blas_thread()
 def fit(
     model: Callable[..., Any],
     data: Mapping[str, Any] | None = None,

@@ -19,6 +19,7 @@ from jax.example_libraries import stax
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.contrib.module import eqx_module, random_eqx_module
+from numpyro.infer import autoguide
 from numpyro.infer.reparam import CircularReparam, ExplicitReparam, LocScaleReparam, ProjectedNormalReparam
 from numpyro.primitives import _PYRO_STACK, mutable
 
@@ -365,6 +366,28 @@ def test_latents_of_a_loop_with_supports_of_their_own():
     assert float(problem.log_joint(u)) == pytest.approx(expected + jacobian)
 
 
+def test_a_loop_may_run_backwards():
+    """NumPyro's latents stand in the order of the rounds, and so do taut's; data stand at their places."""
+
+    def model(y):
+        def step(last, now):
+            x = numpyro.sample("x", dist.Normal(0.9 * last, 0.5))
+            return x, numpyro.sample("y", dist.Normal(x, 0.1), obs=now)
+
+        numpyro.deterministic("seen", scan(step, 2.0, y, reverse=True)[1])
+
+    problem = taut.Problem(model, dict(y=Y))
+    x = np.array([0.4, 0.1, -0.3, 0.2])
+    prior = stats.norm(0.9 * np.array([2.0, 0.4, 0.1, -0.3]), 0.5).logpdf(x).sum()
+    expected = prior + stats.norm(x[::-1], 0.1).logpdf(Y).sum()
+    assert float(problem.log_joint({"x": x})) == pytest.approx(expected)
+    drawn = problem.predict(size=500)
+    np.testing.assert_allclose(drawn["seen"], drawn["y"])
+    # y follows its x within four and a half standard deviations, and starts from 2 at the end.
+    assert np.abs(drawn["y"] - drawn["x"][:, ::-1]).max() < 0.5
+    assert drawn["y"][:, -1].mean() == pytest.approx(1.8, abs=4.5 * 0.51 / np.sqrt(500))
+
+
 def vague(y):
     z = numpyro.sample("z", dist.Normal(0.0, 1.0))
     with numpyro.plate("rows", 4):
@@ -471,6 +494,19 @@ def test_mistakes_in_a_guide_are_sentences_too():
         taut.fit(schools, dict(sigma=SIGMA, y=Y), guide=guide)
     assert (error.value.code, error.value.site) == ("guide-unknown", "tua")
     assert "tau" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("automatic", "remedy"),
+    [
+        (autoguide.AutoNormal, "guide=taut.guides.MeanField()"),
+        (autoguide.AutoIAFNormal, "leave guide out: taut.fit chooses one"),
+    ],
+)
+def test_an_automatic_guide_is_answered_with_tauts(automatic: Any, remedy: str):
+    with pytest.raises(TautError) as error:
+        taut.fit(conjugate, dict(y=Y), guide=automatic(conjugate))
+    assert (error.value.code, error.value.remedy) == ("bad-argument", remedy)
 
 
 def test_the_callers_own_handlers_are_left_alone():

@@ -13,6 +13,7 @@ from taut.dist._location_scale import LocationScale, location_scale
 from taut.dist._messages import (
     as_factor,
     heard,
+    is_autoguide,
     is_from_numpyro,
     log_factor,
     open_messengers,
@@ -47,6 +48,7 @@ __all__ = [
     "feasible",
     "heard",
     "holds",
+    "is_autoguide",
     "is_continuous",
     "is_distribution",
     "is_from_numpyro",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import jax.numpy as jnp
 from numpyro import distributions as nd
 
 
@@ -15,15 +16,22 @@ class Late(nd.Distribution):
         support: where its values lie.
         batch_shape, event_shape: as of any distribution; the loop's own dimension stands first.
         has_rsample: its draws follow its arguments smoothly.
+        reverse: the loop runs backwards; values stand in the order of its rounds, as NumPyro has it.
     """
 
     arg_constraints = {}
 
     def __init__(
-        self, support: Any, batch_shape: tuple[int, ...], event_shape: tuple[int, ...], has_rsample: bool = True
+        self,
+        support: Any,
+        batch_shape: tuple[int, ...],
+        event_shape: tuple[int, ...],
+        has_rsample: bool = True,
+        reverse: bool = False,
     ):
         self._support = support
         self.smooth = has_rsample
+        self.reverse = reverse
         self.known: nd.Distribution | None = None
         self.scale: Any = None
         super().__init__(batch_shape, event_shape)
@@ -45,7 +53,7 @@ class Late(nd.Distribution):
     def log_prob(self, value: Any, intermediates: Any = None) -> Any:
         """Its log density, once it is known."""
         assert self.known is not None, "asked before the loop had run"
-        terms = self.known.log_prob(value)
+        terms = self.known.log_prob(jnp.flip(value, 0) if self.reverse else value)
         return terms if self.scale is None else terms * self.scale
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:

@@ -74,6 +74,11 @@ def is_from_numpyro(filename: str) -> bool:
     return filename.startswith(_HOME)
 
 
+def is_autoguide(value: Any) -> bool:
+    """Whether a guide is one of NumPyro's automatic ones."""
+    return isinstance(value, numpyro.infer.autoguide.AutoGuide)
+
+
 def without_masks(fn: nd.Distribution) -> tuple[nd.Distribution, Any]:
     """A distribution without the masks over its batch dimensions, and the mask that they amount to; ``None`` is all."""
     if isinstance(fn, nd.MaskedDistribution):

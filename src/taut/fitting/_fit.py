@@ -15,6 +15,7 @@ from taut import diagnostics, report
 from taut._precision import Precision
 from taut._threads import one_blas_thread
 from taut.algorithms import SVI, Algorithm, Auto, FixedDraws, LowRankDraws, Progress, Run, Solution, widened
+from taut.fitting._by_hand import as_family
 from taut.fitting._loss import observations
 from taut.fitting._remarks import has_no_mean, remarks
 from taut.fitting._result import Fit
@@ -152,7 +153,7 @@ def _choose(
     if guide is None:
         assert algorithm is not None
         return algorithm, algorithm.guide(problem)
-    family: Guide = guide if isinstance(guide, Guide) else Program(guide)
+    family = as_family(guide)
     if algorithm is not None:
         return algorithm, family
     if isinstance(family, LowRank):

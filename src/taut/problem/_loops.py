@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.core import Tracer
 
 from taut import dist
@@ -47,11 +48,12 @@ class Loops:
         for name in sites:
             if name not in observed:
                 fn = self.late[name] = loop.place(name, sites[name])
-                loop.known[name] = apply(self._site(name, sites[name], fn), loop.drawing(name)).value
+                loop.known[name] = apply(self._site(name, sites[name], fn), loop.drawing(name, latent=True)).value
         if loop.forget:
             self.redrawn.update(observed)
             for name in observed:
-                loop.known[name] = apply(self._observed(name, sites[name]), loop.drawing(name)).value
+                drawn = apply(self._observed(name, sites[name]), loop.drawing(name)).value
+                loop.known[name] = loop.turned(drawn)
         result = loop(key)
         for name, site in _sites(result).items():
             if name in self.late:
@@ -92,6 +94,7 @@ class _Loop:
         self.forget = False
         self.families: dict[str, dist.Distribution] = {}
         # scan(body, ...) and cond(predicate, one, other, ...)
+        self.reverse = len(self.args) == 5 and bool(self.args[4])
         self.bodies = [place for place, arg in enumerate(self.args[:3]) if callable(arg)]
 
     def __call__(self, key: Any) -> Any:
@@ -141,9 +144,16 @@ class _Loop:
             )
         shape, events = site["value"].shape, len(inside.event_shape)
         cut = len(shape) - events
-        return dist.late(family)(support, shape[:cut], shape[cut:], inside.has_rsample)
+        return dist.late(family)(support, shape[:cut], shape[cut:], inside.has_rsample, self.reverse)
 
-    def drawing(self, name: str) -> Callable[[Site], Site]:
+    def turned(self, value: Any) -> Any:
+        """Values by round of the loop as values by place, or the other way round: NumPyro takes the first as latents.
+
+        The two differ where the loop runs backwards.
+        """
+        return jnp.flip(value, 0) if self.reverse else value
+
+    def drawing(self, name: str, latent: bool = False) -> Callable[[Site], Site]:
         """How a site of the loop is drawn when no handler gives it a value: together with the others."""
 
         def draw(site: Site) -> Site:
@@ -159,7 +169,8 @@ class _Loop:
                     )
                 found = _sites(self(site.key))
                 self.drawn.update({n: s["value"] for n, s in found.items() if s["type"] == "sample"})
-            return replace(site, value=self.drawn[name])
+            value = self.drawn[name]
+            return replace(site, value=self.turned(value) if latent else value)
 
         return draw
 

@@ -41,7 +41,7 @@ def numpyro_statements() -> Iterator[None]:
             yield
         except Exception as error:
             if statements.heard:
-                error.add_note(HEARD)
+                vars(error)[HEARD] = True
             raise
 
 

@@ -35,11 +35,11 @@ class Untraced:
 
 def may_run_untraced(error: TautError) -> bool:
     """Whether an error may be due to NumPy on traced data, in a program with statements of NumPyro's."""
-    return error.code == "control-flow" and HEARD in getattr(error.__cause__, "__notes__", ())
+    return error.code == "control-flow" and HEARD in vars(error.__cause__)
 
 
-# The note that the receiver of NumPyro's statements leaves on errors.
-HEARD = "The program has statements of NumPyro's."
+# The mark that the receiver of NumPyro's statements leaves on errors.
+HEARD = "taut_heard_numpyro"
 
 
 def _in_precision(value: Any) -> Any:

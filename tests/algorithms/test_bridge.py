@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -14,7 +16,7 @@ def test_the_constant_of_a_normal_and_its_error():
     """Over 200 repetitions the estimate is unbiased and the stated error is the observed one."""
     rng = np.random.default_rng(0)
     log_z = 0.5 * np.log(2 * np.pi * 4)
-    proposal = stats.norm(1.0, 1.0)  # narrower than the posterior: importance weights of it have no variance
+    proposal: Any = stats.norm(1.0, 1.0)  # narrower than the posterior: importance weights of it have no variance
 
     def ratio(x: np.ndarray) -> np.ndarray:
         return -(x**2) / 8 - proposal.logpdf(x)
@@ -43,7 +45,8 @@ def test_particles_are_bridged_to_the_gaussians_they_shape():
     states = mean[groups][:, None] + sd[groups][:, None] * rng.standard_normal((4, particles, d))
 
     def log_p(x: np.ndarray) -> np.ndarray:
-        parts = [np.log(w) + stats.norm(m, s).logpdf(x).sum(-1) for w, m, s in zip((0.3, 0.7), mean, sd, strict=True)]
+        law: Any = stats.norm
+        parts = [np.log(w) + law(m, s).logpdf(x).sum(-1) for w, m, s in zip((0.3, 0.7), mean, sd, strict=True)]
         return 2.0 + np.logaddexp(*parts)
 
     found = bridged(states, log_p(states), groups, log_p, rng)

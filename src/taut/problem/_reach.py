@@ -167,8 +167,11 @@ class _Walk:
             chosen = 0 if self.smooth else _whole(sources[0])
             return [reduce(_either, parts, chosen) for parts in zip(*branches)]
         if name == "scan":
-            fixed, carried = params["num_consts"], params["num_carry"]
-            return self.loop(_body(params["jaxpr"]), sources, fixed, carried, 0)
+            body = _body(params["jaxpr"])
+            # What a loop's parts are called differs between versions of JAX; what it stacks has one axis more outside.
+            carried = sum(v.aval.ndim == b.aval.ndim for v, b in zip(eqn.outvars, body.outvars))
+            fixed = sum(v.aval.ndim == b.aval.ndim for v, b in zip(eqn.invars, body.invars)) - carried
+            return self.loop(body, sources, fixed, carried, 0)
         if name == "while":
             tests, fixed = params["cond_nconsts"], params["body_nconsts"]
             carried = len(sources) - tests - fixed

@@ -13,7 +13,19 @@ import jax.numpy as jnp
 import taut
 from taut import _precision
 
-NEEDED = ("equinox", "jax", "jaxlib", "matplotlib", "numpy", "numpyro", "optax", "rich", "safetensors", "scipy")
+NEEDED = (
+    "equinox",
+    "jax",
+    "jaxlib",
+    "matplotlib",
+    "numpy",
+    "numpyro",
+    "optax",
+    "rich",
+    "safetensors",
+    "scipy",
+    "threadpoolctl",
+)
 OPTIONAL = {
     "pandas": ("data", "data frames"),
     "pyarrow": ("data", "Parquet files"),

@@ -69,6 +69,8 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:
         _label(axes, column, sorted(dots), top)
     axes.axhline(1.0, color="black", linewidth=1)
     axes.text(len(levels) - 0.51, 0.96, "limit: mean off by 0.1 sd, or sd by 10 %", fontsize=8, va="top", ha="right")
+    if any(row["level"] in CLAIMS and size(row) > 1 and not false_trust(row) for row in shown):
+        axes.text(-0.48, 0.96, "above without a name: within the truth's own error", fontsize=8, va="top")
     axes.axhspan(1.0, top, xmax=_share(levels), color="#d1495b", alpha=0.07, linewidth=0)
     axes.set_yscale("log")
     axes.set_ylim(FLOOR, top)

@@ -85,7 +85,6 @@ def test_only_a_converged_run_is_believed(status: str):
         ({"modes": Modes(found=2, reached=4, starts=8)}, "modes"),
         ({"modes": Modes(found=1, reached=1, starts=8)}, "starts"),
         ({"flat": ("a", "b")}, "flat"),
-        ({"improper": True}, "proper"),
         ({"moments": None}, "moments"),
     ],
 )

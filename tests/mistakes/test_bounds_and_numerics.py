@@ -283,6 +283,14 @@ def test_case_37_a_sigmoid_in_probs_is_warned_of(name: str):
     assert "logits=x" in warning.remedy and warning.source is not None
 
 
+def test_case_37_the_warning_stands_at_the_call_of_fit():
+    """Not in this package, nor in a decorator on the way."""
+    data = dict(x=np.array([-1.0, 0.5, 2.0]), y=np.array([0, 1, 1]))
+    with pytest.warns(TautWarning) as caught:
+        taut.fit(_logistic(next(iter(WRONG.values()))), data, verify=False)
+    assert {w.filename for w in caught if isinstance(w.message, TautWarning)} == {__file__}
+
+
 @pytest.mark.parametrize("name", RIGHT)
 def test_case_37_no_false_alarm(name: str):
     with warnings.catch_warnings():

@@ -122,8 +122,9 @@ def widened(problem: Problem, solution: Solution, key: int | jax.Array, *, cover
     if not more:
         return solution
     if not cover:
+        # Probes know q's own mode only: what they found may be what the starts had found, and is counted once.
         found_before, reached, starts = solution.modes or (1, 0, 0)
-        return replace(solution, modes=(found_before + len(more), reached, starts))
+        return replace(solution, modes=(max(found_before, 1 + len(more)), reached, starts))
     fits = [climb(evaluate, found.point, found.factor, rng, levels=1) for found in more[:_MOST]]
     log_z = [_evidence(f.fresh.log_p - f.fresh.log_q) for f in fits]
     here = _evidence(_log_weights(solution, problem, components, evaluate, rng, 1000))

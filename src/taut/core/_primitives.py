@@ -189,8 +189,12 @@ def _same(site: Site) -> Site:
     return site
 
 
-def draw(site: Site) -> Site:
-    """Give a site without a value one from its distribution."""
+def key_of(site: Site) -> jax.Array:
+    """The key that a site is drawn with.
+
+    Raises:
+        TautError: ``no-key`` where no handler gave it one.
+    """
     if site.key is None:
         raise TautError(
             "no-key",
@@ -200,8 +204,14 @@ def draw(site: Site) -> Site:
             expected="a handler that seeds, substitutes or replays",
             remedy="taut.handlers.seed(model, key=0)(...)",
         )
+    return site.key
+
+
+def draw(site: Site) -> Site:
+    """Give a site without a value one from its distribution."""
+    key = key_of(site)
     try:
-        return replace(site, value=site.fn.sample(site.key))
+        return replace(site, value=site.fn.sample(key))
     except NotImplementedError as error:
         raise TautError(
             "improper-sample",

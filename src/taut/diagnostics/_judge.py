@@ -30,7 +30,6 @@ _ADVICE = {
         "nonfinite": "Look at the site named in the error: its density left the finite numbers there.",
     },
     "flat": "Give the named scalars a proper prior, or data that speak of them.",
-    "proper": "Give every latent a proper prior.",
     "support": "Restrict the guide to the model's support, or look for a latent whose density is not finite.",
     "modes": "Break the symmetry in the model, run more starts, or use a guide that is a mixture.",
     "fresh": "Use more fixed draws: the fit has learnt the ones it has.",
@@ -102,8 +101,6 @@ def _checks(evidence: Evidence, limits: Limits) -> Iterator[Check]:
     if evidence.flat:
         names = ", ".join(evidence.flat)
         yield Check("flat", False, f"Neither prior nor data restrain {names}: the density does not fall along it.")
-    if evidence.improper:
-        yield Check("proper", False, "The posterior has no finite integral, so there is nothing that q could match.")
     if modes is not None:
         found = f"The starts found {modes.found} distinct mode{'s' if modes.found != 1 else ''} of comparable mass"
         yield _check("modes", modes.found == 1, found, "q covers one, and no weight can show the others", "both")
@@ -256,7 +253,7 @@ def _advice(level: str, evidence: Evidence, failing: list[Check]) -> str:
     if "converged" in names:
         table = _ADVICE["converged"]
         return table.get(status, "Run again to convergence.") if isinstance(table, dict) else table
-    for name in ("proper", "support", "modes", "starts", "elbo", "fresh"):
+    for name in ("support", "modes", "starts", "elbo", "fresh"):
         if name in names:
             return str(_ADVICE["modes" if name == "starts" else name])
     return str(_ADVICE["smc" if names & {"smc", "islands", "funnel"} else "reweighting"])

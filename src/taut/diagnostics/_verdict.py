@@ -98,7 +98,6 @@ class Evidence:
         moments: `compare` of q's draws with their weights, or None.
         modes: what the starts found, or None for a run with a single path.
         flat: names of scalars that neither data nor prior restrain.
-        improper: whether the posterior has no finite integral.
         notes: sentences passed through to the reader.
         verification: what SMC from q to the posterior says, or None if none was run.
         skipped: whether the user asked for no verification.
@@ -110,7 +109,6 @@ class Evidence:
     moments: Comparison | None = None
     modes: Modes | None = None
     flat: tuple[str, ...] = ()
-    improper: bool = False
     notes: tuple[str, ...] = ()
     verification: Verification | None = None
     skipped: bool = False

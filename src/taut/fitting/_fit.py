@@ -30,9 +30,14 @@ DRAWS = 16_000
 SURE_KL = 0.005  # nats: a q closer than this tells the evidence better than particles do
 
 
-# Along an improper direction numbers overflow; that is met, tested and said in the verdict, not warned of.
-@np.errstate(over="ignore", invalid="ignore", divide="ignore")
-@one_blas_thread()
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without NumPy's warnings and threads: what overflows along an improper direction is said in the verdict."""
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        yield
+
+
+@_quietly()
 def fit(
     model: Callable[..., Any],
     data: Mapping[str, Any] | None = None,

@@ -1,9 +1,21 @@
 """What q can be: one family per file."""
 
 from taut.guides._gaussian import Delta, FullRank, MeanField
-from taut.guides._guide import Flat, Guide, Point
+from taut.guides._guide import Flat, Guide, NoiseGuide, Point
 from taut.guides._low_rank import LowRank
 from taut.guides._mixture import GaussianMixture
 from taut.guides._program import Program, bind
 
-__all__ = ["Delta", "Flat", "FullRank", "GaussianMixture", "Guide", "LowRank", "MeanField", "Point", "Program", "bind"]
+__all__ = [
+    "Delta",
+    "Flat",
+    "FullRank",
+    "GaussianMixture",
+    "Guide",
+    "LowRank",
+    "MeanField",
+    "NoiseGuide",
+    "Point",
+    "Program",
+    "bind",
+]

@@ -17,7 +17,7 @@ import numpy as np
 
 from taut._draws import pool
 from taut._keys import generator
-from taut.guides._guide import Flat, Guide
+from taut.guides._guide import Flat, Guide, NoiseGuide
 from taut.problem import Problem, Program
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -27,7 +27,7 @@ _INITIAL_SCALE = 0.1
 
 
 @dataclass(frozen=True)
-class MeanField(Guide):
+class MeanField(NoiseGuide):
     r"""Independent normals on the real line: $q(z) = \prod_j \mathcal N(z_j; m_j, s_j^2)$.
 
     Parameters: ``loc`` $m$ and ``log_scale`` $\log s$, each ``float[D]``.
@@ -43,11 +43,12 @@ class MeanField(Guide):
         loc = generator(key).uniform(-0.1, 0.1, problem.dim)
         return {"loc": loc, "log_scale": np.full(problem.dim, math.log(_INITIAL_SCALE))}
 
-    def sample_and_log_prob(
-        self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
-    ) -> tuple[Flat, Any]:
-        """See `Guide`."""
-        noise = jax.random.normal(key, params["loc"].shape, params["loc"].dtype)
+    def noise_size(self, program: Program) -> int:
+        """See `NoiseGuide`."""
+        return program.dim
+
+    def push(self, program: Program, params: Mapping[str, Any], noise: Any, inputs: Any = None) -> tuple[Flat, Any]:
+        """See `NoiseGuide`."""
         z = params["loc"] + jnp.exp(params["log_scale"]) * noise
         return flat(program, self.centredness, z), _standard(noise) - jnp.sum(params["log_scale"])
 
@@ -79,7 +80,7 @@ class MeanField(Guide):
 
 
 @dataclass(frozen=True)
-class FullRank(Guide):
+class FullRank(NoiseGuide):
     r"""A normal with full covariance on the real line: $q(z) = \mathcal N(z; m, C C^\top)$.
 
     Parameters: ``loc`` $m$ ``float[D]``, ``log_diagonal`` $\log C_{jj}$ ``float[D]``, ``lower`` ``float[D, D]`` of
@@ -108,11 +109,12 @@ class FullRank(Guide):
             np.exp(np.asarray(params["log_diagonal"], float))
         )
 
-    def sample_and_log_prob(
-        self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
-    ) -> tuple[Flat, Any]:
-        """See `Guide`."""
-        noise = jax.random.normal(key, params["loc"].shape, params["loc"].dtype)
+    def noise_size(self, program: Program) -> int:
+        """See `NoiseGuide`."""
+        return program.dim
+
+    def push(self, program: Program, params: Mapping[str, Any], noise: Any, inputs: Any = None) -> tuple[Flat, Any]:
+        """See `NoiseGuide`."""
         z = params["loc"] + _factor(params) @ noise
         return flat(program, self.centredness, z), _standard(noise) - jnp.sum(params["log_diagonal"])
 

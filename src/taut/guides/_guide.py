@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from taut._precision import real_dtype
 from taut.problem import Problem, Program
 
 
@@ -82,3 +83,32 @@ class Guide(abc.ABC):
     @abc.abstractmethod
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """What the parameters say, by site: arrays in unconstrained coordinates, with the transform's name."""
+
+
+class NoiseGuide(Guide):
+    r"""A guide whose draws are a smooth function of standard normal noise, $z = g(\epsilon; \phi)$.
+
+    Members write `push`; where the noise comes from (fresh, antithetic, orthogonal, quasi-random, fixed) is not theirs.
+    """
+
+    @abc.abstractmethod
+    def noise_size(self, program: Program) -> int:
+        """How many standard normals one draw takes."""
+
+    @abc.abstractmethod
+    def push(self, program: Program, params: Mapping[str, Any], noise: Any, inputs: Any = None) -> tuple[Point, Any]:
+        r"""The draw $z = g(\epsilon; \phi)$ and $\log q(z)$; traceable, differentiable in ``params``.
+
+        Args:
+            program: the traced model.
+            params: the guide's parameters.
+            noise: $\epsilon$, ``float[noise_size]``.
+            inputs: `Problem.inputs`.
+        """
+
+    def sample_and_log_prob(
+        self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
+    ) -> tuple[Point, Any]:
+        """See `Guide`: `push` of fresh noise."""
+        noise = jax.random.normal(key, (self.noise_size(program),), real_dtype())
+        return self.push(program, params, noise, inputs)

@@ -14,7 +14,7 @@ import numpy as np
 from taut._draws import gaussian_log_density, pool
 from taut._keys import generator
 from taut.guides._gaussian import flat
-from taut.guides._guide import Flat, Guide
+from taut.guides._guide import Flat, NoiseGuide
 from taut.problem import Problem, Program
 
 _INITIAL_SCALE = 0.1  # as narrow as the other Gaussians begin
@@ -22,7 +22,7 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
-class LowRank(Guide):
+class LowRank(NoiseGuide):
     r"""A normal whose correlations lie in a few directions, with $O(Dr)$ numbers instead of $D^2$.
 
     $$z = m + s \odot R u,\qquad R = I + V\,\mathrm{diag}(e^{h} - 1)\,V^\top,\qquad u \sim \mathcal N(0, I),$$
@@ -68,11 +68,12 @@ class LowRank(Guide):
         scale, basis, stretch = cls.parts(params)
         return scale[:, None] * (np.eye(len(scale)) + (basis * (stretch - 1)) @ basis.T)
 
-    def sample_and_log_prob(
-        self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
-    ) -> tuple[Flat, Any]:
-        """See `Guide`."""
-        noise = jax.random.normal(key, params["loc"].shape, params["loc"].dtype)
+    def noise_size(self, program: Program) -> int:
+        """See `NoiseGuide`."""
+        return program.dim
+
+    def push(self, program: Program, params: Mapping[str, Any], noise: Any, inputs: Any = None) -> tuple[Flat, Any]:
+        """See `NoiseGuide`."""
         basis = jnp.linalg.qr(params["directions"])[0]
         stretched = noise + basis @ (jnp.expm1(params["log_stretch"]) * (noise @ basis))
         z = params["loc"] + jnp.exp(params["log_scale"]) * stretched

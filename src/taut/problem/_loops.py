@@ -16,7 +16,7 @@ from jax.core import Tracer
 
 from taut import dist
 from taut._errors import TautError
-from taut.core import PlateFrame, Site, apply, frames, user_line
+from taut.core import PlateFrame, Site, apply, frames, key_of, user_line
 
 
 class Loops:
@@ -158,16 +158,7 @@ class _Loop:
 
         def draw(site: Site) -> Site:
             if name not in self.drawn:
-                if site.key is None:
-                    raise TautError(
-                        "no-key",
-                        site=site.name,
-                        source=site.source,
-                        found="a latent site outside of every handler that gives it a value",
-                        expected="a handler that seeds, substitutes or replays",
-                        remedy="taut.handlers.seed(model, key=0)(...)",
-                    )
-                found = _sites(self(site.key))
+                found = _sites(self(key_of(site)))
                 self.drawn.update({n: s["value"] for n, s in found.items() if s["type"] == "sample"})
             value = self.drawn[name]
             return replace(site, value=self.turned(value) if latent else value)

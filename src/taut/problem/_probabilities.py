@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from jax.extend import core as jex
 
 from taut._errors import TautWarning
+from taut.core import warn
 from taut.problem._kernel import Kernel
 from taut.problem._program import Program
 
@@ -78,7 +78,7 @@ def _warn(site: Any, found: str, remedy: str) -> None:
         expected="logits, whose log density is exact however large they are",
         remedy=f'{remedy}; if it is meant: taut.sample("{site.name}", ..., allow="probs-rounded")',
     )
-    warnings.warn(warning, stacklevel=2)
+    warn(warning)
 
 
 def _made_by(node: _Node, own: set[int]) -> str | None:

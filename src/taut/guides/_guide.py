@@ -38,6 +38,10 @@ class Guide(abc.ABC):
     Laws, which the conformance suite checks: draws match `log_prob`; every draw lies in the model's support.
     """
 
+    def bind(self, problem: Problem) -> Guide:
+        """The guide ready for a problem: itself, for families that need to know no more than the traced program."""
+        return self
+
     @abc.abstractmethod
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
         """Parameters before the first step, as NumPy arrays."""
@@ -105,6 +109,16 @@ class NoiseGuide(Guide):
             noise: $\epsilon$, ``float[noise_size]``.
             inputs: `Problem.inputs`.
         """
+
+    def from_gaussian(self, problem: Problem, loc: np.ndarray, factor: np.ndarray) -> dict[str, Any] | None:
+        r"""Parameters of the member near $\mathcal N(m, C C^\top)$; ``None`` where only `init` can tell a start.
+
+        Args:
+            problem: the problem.
+            loc: $m$ on the real line in the guide's coordinates, ``float[D]``.
+            factor: lower triangular $C$ ``float[D, D]``, or standard deviations ``float[D]``.
+        """
+        return None
 
     def sample_and_log_prob(
         self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None

@@ -225,10 +225,8 @@ def bind(guide: Guide | Callable[..., Any], problem: Problem) -> Guide:
     Raises:
         TautError: see `Program.bind`.
     """
-    if isinstance(guide, Program):
-        return guide.bind(problem)
     if isinstance(guide, Guide):
-        return guide
+        return guide.bind(problem)
     if not callable(guide) or isinstance(guide, type):
         name = guide.__name__ if isinstance(guide, type) else type(guide).__name__
         raise TautError(

@@ -16,6 +16,8 @@ from taut._precision import scope
 MEMBERS: dict[str, Callable[[int], objectives.Objective]] = {
     "ELBO": lambda k: objectives.ELBO(particles=k),
     "IWAE": lambda k: objectives.IWAE(particles=k),
+    "JVI": lambda k: objectives.JVI(particles=k, order=min(2, k - 1)),
+    "DVI": lambda k: objectives.DVI(particles=k),
 }
 GAUSSIAN = [testing.conjugate_normal, testing.conjugate_regression, testing.correlated_gaussian]
 

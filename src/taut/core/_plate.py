@@ -58,9 +58,10 @@ class plate(Handler):
     def __enter__(self) -> Any:
         frame = self._frame()
         site = Site("plate", self.name, value=None, fn=frame, source=user_line())
-        index = apply(site, rows).value
-        # A handler (replay, whole plates) may have chosen another number of rows than the program did.
-        push(self, _OpenPlate(frame._replace(length=int(index.shape[0]))))
+        # A handler (replay, whole plates, batches) may know other numbers of rows than the program does.
+        site = apply(site, rows)
+        index = site.value
+        push(self, _OpenPlate(site.fn._replace(length=int(index.shape[0]))))
         return index
 
     def _frame(self) -> PlateFrame:

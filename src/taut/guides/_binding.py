@@ -35,7 +35,6 @@ from taut.problem import (
     hole,
     inlined,
     numpyro_statements,
-    split,
     unconstrained_init,
     user_errors,
 )
@@ -108,7 +107,8 @@ class Binding:
         Returns:
             Its sites.
         """
-        handler = _Stand(_plates(program), program.evaluate("rows", {}, *inputs), key, params, values or {})
+        rows = program.evaluate("rows", {}, *inputs)
+        handler = _Stand(_plates(program), rows, key, params, values or {}, _batched(program))
         arguments = {**jax.tree.unflatten(self.treedef, inputs[0][:-1]), **self.constants}
         taken = _taken(self.fn, arguments)
 
@@ -128,8 +128,7 @@ def bind(fn: Callable[..., Any], problem: Problem) -> Binding:
     The first run finds its parameters; the second has them as inputs, so that what is compiled does not depend on
     their initial values.
     """
-    arrays, constants = split(problem.model, problem.data)
-    binding = Binding(fn, jax.tree.structure(dict(arrays)), constants)
+    binding = Binding(fn, jax.tree.structure(dict(problem.arrays)), problem.constants)
     model = problem.program
     found: dict[str, Site] = {}
     shapes: dict[str, Any] = {}
@@ -272,8 +271,10 @@ class _Stand(Handler):
         key: Any,
         params: Mapping[str, Any] | None,
         values: Mapping[str, Any],
+        batched: frozenset[str] = frozenset(),
     ):
         super().__init__()
+        self.batched = batched
         self.plates = plates
         self.rows = rows
         self.key = key
@@ -310,6 +311,10 @@ class _Stand(Handler):
     def _plate(self, site: Site) -> Site:
         name, frame = site.name, site.fn
         size = self.plates.get(name)
+        rows = self.rows.get(name)
+        if rows is not None and rows.shape[0] == frame.length and name in self.batched:
+            # A batch's data reach the guide too: its plate is as long as they are, and stands for all rows.
+            return replace(site, value=rows, fn=frame._replace(size=size))
         if size is None and frame.length < frame.size:
             close = difflib.get_close_matches(name, self.plates, 1)
             raise TautError(
@@ -346,6 +351,10 @@ class _Stand(Handler):
 
 def _plates(program: Model) -> dict[str, int]:
     return {frame.name: frame.size for site in program.sites.values() for frame in site.plates}
+
+
+def _batched(program: Model) -> frozenset[str]:
+    return frozenset(name for name, site in program.sites.items() if site.infer.get("batch"))
 
 
 def _taken(fn: Callable[..., Any], known: Mapping[str, Any]) -> list[str]:

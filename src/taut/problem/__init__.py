@@ -1,6 +1,7 @@
 """Model and data together: named latents, a layout, a log joint, one compiled kernel."""
 
 from taut.problem._arguments import Argument, Source, check_ranges, constrained
+from taut.problem._batch import leaves_of
 from taut.problem._coordinates import DISCRETE, Latent, Param, unconstrained_init
 from taut.problem._cost import elements
 from taut.problem._data import split
@@ -39,6 +40,7 @@ __all__ = [
     "graph",
     "hole",
     "inlined",
+    "leaves_of",
     "log_joint",
     "no_side_effects",
     "numpyro_statements",

@@ -12,6 +12,8 @@ import numpy as np
 
 from taut._errors import TautError
 from taut._precision import Precision, default, real_dtype, scope
+from taut.data import Batches
+from taut.problem._batch import ROWS, OnBatch, check_plate, first_batch
 from taut.problem._coordinates import Latent, Param
 from taut.problem._data import exempt, split
 from taut.problem._influence import check_params, warn_of_unused
@@ -34,15 +36,19 @@ class Problem:
 
     Args:
         model: a function written with taut's primitives.
-        data: values by argument name. Arrays are traced; whole numbers, booleans and strings are fixed.
+        data: values by argument name. Arrays are traced; whole numbers, booleans and strings are fixed. Or
+            `taut.data.Batches`: the problem is then that of a batch, whose rows stand for all.
         precision: ``"float64"`` (default on a CPU) or ``"float32"``.
         subsample: keep subsampled plates subsampled; otherwise they are opened whole.
         allow: by data entry, codes of checks that it is exempt from: ``{"labels": "unused-argument"}``.
         discrete: allow discrete latents, for a guide that draws them; they have no coordinates on the real line.
         latents: whether a model without any is refused, as it is unless only its parameters are asked for.
+        remainder: of `taut.data.Batches`, take the last and smaller batch for a pattern instead of the first.
 
     Attributes:
-        model, data, precision, discrete: as given.
+        model, data, precision, discrete: as given; of batches, ``data`` are the first one.
+        arrays, constants: the data, traced and fixed.
+        batches: `taut.data.Batches`, if the data are.
         program: the traced model.
         latents: `Latent` by name, in program order.
         params: `Param` by name: what the model learns as a point.
@@ -70,29 +76,40 @@ class Problem:
     def __init__(
         self,
         model: Callable[..., Any],
-        data: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | Batches | None = None,
         *,
         precision: Precision | None = None,
         subsample: bool = False,
         discrete: bool = False,
         latents: bool = True,
+        remainder: bool = False,
         allow: Mapping[str, str | Iterable[str]] | None = None,
     ):
         self.model = model
         self.discrete = discrete
         self.precision: Precision = default() if precision is None else precision
+        self.batches = data if isinstance(data, Batches) else None
+        if isinstance(data, Batches):
+            subsample, data = True, first_batch(data, remainder)
         arrays, constants = split(model, data)
         self.data = dict({} if data is None else data)
         self.allow = exempt(self.data, allow)
+        program = model
+        if self.batches is not None:
+            program = OnBatch(model, self.batches.plate, self.batches.rows)
+            arrays[ROWS] = self.batches.first(remainder).rows
         with scope(self.precision):
             try:
-                self.program, leaves = trace_program(model, arrays, constants, subsample, discrete)
+                self.program, leaves = trace_program(program, arrays, constants, subsample, discrete)
             except TautError as error:
-                if not arrays or not may_run_untraced(error):
+                if not arrays or self.batches is not None or not may_run_untraced(error):
                     raise
                 self.model = model = Untraced(model)
                 arrays, constants = split(model, data)
                 self.program, leaves = trace_program(model, arrays, constants, subsample, discrete)
+        self.arrays, self.constants = arrays, constants
+        if self.batches is not None:
+            check_plate(self.batches, self.program.sites)
         self.notes = check_structure(model, self.data, self.program, latents)
         check_params(self.program)
         self._kernel = Kernel(self.program, leaves, self.precision)

@@ -113,7 +113,7 @@ def test_local_latents_follow_their_rows():
     np.testing.assert_allclose(solution.params["loc"], y / 2, atol=0.03)
     np.testing.assert_allclose(np.exp(solution.params["scale"]), np.sqrt(0.5), rtol=0.05)
     with pytest.raises(TautError) as refused:
-        SVI().init(problem, guides.MeanField(), 0)
+        SVI().init(problem, guides.FullRank(), 0)
     assert (refused.value.code, refused.value.site) == ("bad-combination", "z")
 
 

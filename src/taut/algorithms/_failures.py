@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from taut._errors import TautError
+from taut._precision import scope
+from taut.algorithms._log_weights import model_holes
 from taut.algorithms._rows import weights_of
 from taut.gradients import GradientEstimator
-from taut.guides import Flat, Guide
+from taut.guides import Flat, Guide, wide_dim, wide_layout
 from taut.guides import Program as GuideProgram
 from taut.objectives import Objective
-from taut.problem import DISCRETE, Problem
+from taut.problem import DISCRETE, Problem, fill
 
 
 def check_pair(problem: Problem, guide: Guide, gradient: GradientEstimator) -> None:
@@ -45,16 +48,17 @@ def check_pair(problem: Problem, guide: Guide, gradient: GradientEstimator) -> N
         )
     subsampled = set(problem.program.outputs["rows"])
     local = [latent for latent in problem.latents.values() if subsampled & set(latent.plates)]
-    if local and not isinstance(guide, GuideProgram):
+    if local and not guide.follows_rows:
         plate = next(name for name in local[0].plates if name in subsampled)
         raise TautError(
             "bad-combination",
             site=local[0].name,
             source=local[0].source,
-            found=f"{type(guide).__name__} for a latent in plate {plate!r}, whose rows change from step to step",
-            expected="a guide that knows which rows it stands at",
-            remedy=f'a function: with taut.plate("{plate}", ...) as rows: taut.sample("{local[0].name}", '
-            "dist.Normal(loc[rows], scale[rows]))",
+            found=f"{type(guide).__name__} for a latent in plate {plate!r}, whose rows change from step to step: it "
+            "ties every row to every other, so that no batch of rows has a density of its own",
+            expected="a guide that falls apart into the plate's rows",
+            remedy=f'guide=taut.guides.MeanField(), or taut.guides.Amortised("{plate}", encoder); for all rows at '
+            f'once: taut.plate("{plate}", ...) without subsample_size',
         )
 
 
@@ -109,7 +113,7 @@ def diagnose(
         f"{name} ({_range(at)})" for name, part, at in _parts(problem, slope, learned) if not np.all(np.isfinite(part))
     ]
     point, log_q = _point(problem, guide, learned.guide, jax.random.split(draws, objective.particles)[0], inputs)
-    sites = [name for name, term in _terms(problem, point, learned.model).items() if not np.isfinite(term)]
+    sites = [name for name, term in _terms(problem, point, learned.model, inputs).items() if not np.isfinite(term)]
     what = []
     if not np.isfinite(value):
         what.append(f"the objective is {float(value)}")
@@ -127,7 +131,7 @@ def diagnose(
 def impossible_start(problem: Problem, guide: Guide, params: Any, model: Any, words: Any, starts: int) -> TautError:
     """The error for an objective that is not finite wherever it was started, naming the site."""
     point, _ = _point(problem, guide, params, jax.random.wrap_key_data(words), problem.inputs)
-    terms = _terms(problem, point, model)
+    terms = _terms(problem, point, model, problem.inputs)
     bad = [name for name, term in terms.items() if not np.isfinite(term)]
     site = problem.program.sites[bad[0]] if bad else None
     return TautError(
@@ -148,8 +152,8 @@ def _parts(problem: Problem, slope: Any, learned: Any) -> list[tuple[str, Any, A
     parts: list[tuple[str, Any, Any]] = []
     for name, part in slope.guide.items():
         value = learned.guide[name]
-        if name in ("loc", "log_scale", "log_diagonal") and part.shape == (problem.dim,):
-            sites = {site: problem.layout[site] for site in problem.latents}
+        if name in ("loc", "log_scale", "log_diagonal") and part.shape == (wide_dim(problem.program),):
+            sites = wide_layout(problem.program)
             parts += [(f"{name} of {site!r}", part[where], value[where]) for site, where in sites.items()]
         else:
             parts.append((f"param {name!r}", part, value))
@@ -165,18 +169,16 @@ def _point(problem: Problem, guide: Guide, params: Any, key: Any, inputs: Any) -
     return jax.jit(lambda p, k, i: guide.sample_and_log_prob(problem.program, p, k, i))(params, key, inputs)
 
 
-def _terms(problem: Problem, point: Any, model: Any) -> dict[str, float]:
-    """The log density of each site at a guide's point."""
-    if isinstance(point, Flat):
-        flat = np.concatenate([np.asarray(point.coordinates), np.asarray(model)])
-        (found,) = problem.kernel().outputs(("density",), flat[None], np.asarray(point.centredness))
-        return {name: float(term[0]) for name, term in found.items()}
-    values = dict(point)
-    if problem.num_params:
-        flat = np.concatenate([np.zeros(problem.dim), np.asarray(model)])
-        (learned,) = problem.kernel().outputs(("param",), flat[None], problem.centredness())
-        values |= {name: value[0] for name, value in learned.items()}
-    return {name: float(term) for name, term in problem.log_joint_by_site(values).items()}
+def _terms(problem: Problem, point: Any, model: Any, inputs: Any) -> dict[str, float]:
+    """The log density of each site at a guide's point, at the rows of those inputs."""
+    with scope(problem.precision):
+        if isinstance(point, Flat):
+            whole = jnp.concatenate([point.coordinates, jnp.asarray(model)])
+            lam = jnp.concatenate([point.centredness[: problem.dim], jnp.ones(problem.num_params)])
+            found = problem.program.evaluate("density", fill(problem.program, whole, lam), *inputs)
+        else:
+            found = problem.program.evaluate("plain", model_holes(problem.program, model), *inputs, values=dict(point))
+        return {name: float(term) for name, term in found.items()}
 
 
 def _first_values(problem: Problem, point: Any, model: Any) -> dict[str, float]:

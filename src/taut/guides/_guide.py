@@ -38,6 +38,17 @@ class Guide(abc.ABC):
     Laws, which the conformance suite checks: draws match `log_prob`; every draw lies in the model's support.
     """
 
+    @property
+    def follows_rows(self) -> bool:
+        """Whether it falls apart into the rows of a subsampled plate: with parameters for all of them, it stands at
+        those that ``inputs`` choose."""
+        return False
+
+    @property
+    def evaluable(self) -> bool:
+        """Whether `log_prob` can be had at a point, not only along with the draw."""
+        return True
+
     def bind(self, problem: Problem) -> Guide:
         """The guide ready for a problem: itself, for families that need to know no more than the traced program."""
         return self

@@ -54,6 +54,11 @@ class Program(Guide):
     fn: Callable[..., Any]
     binding: Binding | None = field(default=None, repr=False)
 
+    @property
+    def follows_rows(self) -> bool:
+        """See `Guide`."""
+        return True
+
     def __hash__(self) -> int:
         return hash(self.fn if self.binding is None else self.binding.digest)
 

@@ -15,14 +15,14 @@ class Pathwise(GradientEstimator):
     Unbiased for every smooth reduction of log-weights. Its noise does not vanish when $q$ is the posterior: for a
     Gaussian of precision $P$ the location part keeps variance $\operatorname{diag} P$.
 
+    Raises:
+        TautError: ``bad-combination`` for objectives with a gradient of their own.
+
     Source: Kingma, Welling (2014), Auto-encoding variational Bayes; Rezende, Mohamed, Wierstra (2014).
     """
 
     pathwise: ClassVar[bool] = True
 
-    def valid_for(self, objective: Reduction) -> None:
-        """Every objective."""
-
     def surrogate(self, objective: Reduction, log_weights: LogWeights, guide: Any, model: Any) -> Any:
         """See `GradientEstimator`."""
-        return objective.reduce(log_weights(guide, guide, model))
+        return objective.estimate(log_weights(guide, guide, model))

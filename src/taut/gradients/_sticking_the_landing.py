@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import jax
 
-from taut._errors import TautError
 from taut.gradients._estimator import GradientEstimator, LogWeights, Reduction
 
 
@@ -26,18 +25,6 @@ class StickingTheLanding(GradientEstimator):
 
     pathwise: ClassVar[bool] = True
 
-    def valid_for(self, objective: Reduction) -> None:
-        """Means of log-weights, and every objective of one particle."""
-        if not (objective.averages or objective.particles == 1):
-            name = type(objective).__name__
-            raise TautError(
-                "bad-combination",
-                found=f"StickingTheLanding with {name}(particles={objective.particles})",
-                expected="an objective that is a mean of log-weights: without its score term the gradient of "
-                f"{name} is biased",
-                remedy="gradient=taut.gradients.Pathwise()",
-            )
-
     def surrogate(self, objective: Reduction, log_weights: LogWeights, guide: Any, model: Any) -> Any:
         """See `GradientEstimator`."""
-        return objective.reduce(log_weights(guide, jax.lax.stop_gradient(guide), model))
+        return objective.estimate(log_weights(guide, jax.lax.stop_gradient(guide), model))

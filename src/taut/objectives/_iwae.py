@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from jax.nn import logsumexp
 
 from taut._errors import TautError
-from taut.objectives._objective import KL, Bound, Objective, whole_particles
+from taut.objectives._objective import KL, Bound, Objective, averaged, whole_particles
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class IWAE(Objective):
     log-weights stands for the whole data.
 
     Args:
-        particles: draws per estimate $K$.
+        particles: draws $K$ inside of the logarithm: more of them tighten the bound.
         kl: ``"sampled"``; there is no other.
+        averaged_over: independent estimates whose mean is taken: more of them lower the noise, and leave the bound.
 
     Raises:
         TautError: ``bad-combination`` for ``kl="analytic"``: an expected log prior inside of the logarithm is no
@@ -40,6 +41,7 @@ class IWAE(Objective):
 
     particles: int = 8
     kl: KL = "sampled"
+    averaged_over: int = 1
     bound: ClassVar[Bound | None] = "lower"
 
     def __post_init__(self) -> None:
@@ -56,7 +58,7 @@ class IWAE(Objective):
 
     def __str__(self) -> str:
         """See `Objective`."""
-        return f"IWAE of {self.particles} draws: a tighter bound than the ELBO"
+        return f"IWAE of {self.particles} draws{averaged(self)}: a tighter bound than the ELBO"
 
     def reduce(self, log_weights: Any) -> Any:
         """See `Objective`."""

@@ -5,6 +5,7 @@ from taut.algorithms._anneal import Annealed, anneal
 from taut.algorithms._auto import Auto
 from taut.algorithms._batch_and_match import BatchAndMatch
 from taut.algorithms._deterministic import FixedDraws
+from taut.algorithms._fixed_noise import FixedNoise
 from taut.algorithms._information import covariance_at
 from taut.algorithms._laplace import Laplace
 from taut.algorithms._linear_response import Response, linear_response
@@ -23,6 +24,7 @@ __all__ = [
     "Auto",
     "BatchAndMatch",
     "FixedDraws",
+    "FixedNoise",
     "Laplace",
     "LowRankDraws",
     "Pathfinder",

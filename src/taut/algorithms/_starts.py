@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from taut._draws import orthogonal_antithetic
+from taut.guides import Guide, Start, learned
+from taut.problem import Problem
 
 Evaluate = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -154,6 +156,17 @@ def first_points(
         log_p[bad], grad[bad] = evaluate(x[bad])
         used += len(bad)
     return x, log_p, grad, used
+
+
+def given_starts(
+    problem: Problem, guide: Guide, centredness: np.ndarray, rng: np.random.Generator, most: int
+) -> np.ndarray | None:
+    """Where a guide's own start sends the climbs, ``(n, D + P)`` with ``n <= most``; ``None`` where it has none."""
+    start = getattr(guide, "start", None)
+    if not isinstance(start, Start):
+        return None
+    points = start.points(problem, centredness, rng, most)
+    return np.concatenate([points, np.broadcast_to(learned(problem), (len(points), problem.num_params))], axis=1)
 
 
 def explore(

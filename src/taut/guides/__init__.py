@@ -1,24 +1,36 @@
 """What q can be: one family per file."""
 
+from taut.guides._block_dense import BlockDense
 from taut.guides._gaussian import Delta, FullRank, MeanField
 from taut.guides._guide import Flat, Guide, NoiseGuide, Point
 from taut.guides._local import wide_dim, wide_layout
 from taut.guides._low_rank import LowRank
 from taut.guides._mixture import GaussianMixture
 from taut.guides._program import Program, bind
+from taut.guides._start import At, FromData, Mode, PriorMedian, PriorSample, Start, learned
+from taut.guides._student_t import StudentT
 
 __all__ = [
+    "At",
+    "BlockDense",
     "Delta",
     "Flat",
+    "FromData",
     "FullRank",
     "GaussianMixture",
     "Guide",
     "LowRank",
     "MeanField",
+    "Mode",
     "NoiseGuide",
     "Point",
+    "PriorMedian",
+    "PriorSample",
     "Program",
+    "Start",
+    "StudentT",
     "bind",
+    "learned",
     "wide_dim",
     "wide_layout",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from taut._draws import pool
-from taut._keys import generator
 from taut.guides._guide import Flat, Guide, NoiseGuide
+from taut.guides._start import Start, first_loc
 from taut.problem import Problem, Program
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -37,10 +37,11 @@ class MeanField(NoiseGuide):
     """
 
     centredness: float | tuple[float, ...] = 1.0
+    start: Start | None = field(default=None, compare=False)
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
         """A narrow normal near the origin."""
-        loc = generator(key).uniform(-0.1, 0.1, problem.dim)
+        loc = first_loc(self.start, problem, self.centredness, key)
         return {"loc": loc, "log_scale": np.full(problem.dim, math.log(_INITIAL_SCALE))}
 
     def noise_size(self, program: Program) -> int:
@@ -76,7 +77,7 @@ class MeanField(NoiseGuide):
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`."""
-        return _by_site(problem, np.asarray(params["loc"]), np.exp(np.asarray(params["log_scale"])))
+        return by_site(problem, np.asarray(params["loc"]), np.exp(np.asarray(params["log_scale"])))
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,11 @@ class FullRank(NoiseGuide):
     """
 
     centredness: float | tuple[float, ...] = 1.0
+    start: Start | None = field(default=None, compare=False)
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
         """A narrow round normal near the origin."""
-        loc = generator(key).uniform(-0.1, 0.1, problem.dim)
+        loc = first_loc(self.start, problem, self.centredness, key)
         return self.from_moments(loc, _INITIAL_SCALE * np.eye(problem.dim))
 
     @staticmethod
@@ -135,7 +137,7 @@ class FullRank(NoiseGuide):
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`."""
-        return _by_site(problem, np.asarray(params["loc"]), np.linalg.norm(self.factor(params), axis=1))
+        return by_site(problem, np.asarray(params["loc"]), np.linalg.norm(self.factor(params), axis=1))
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,11 @@ class Delta(Guide):
     """
 
     centredness: float | tuple[float, ...] = 1.0
+    start: Start | None = field(default=None, compare=False)
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
         """A point near the origin."""
-        return {"loc": generator(key).uniform(-0.1, 0.1, problem.dim)}
+        return {"loc": first_loc(self.start, problem, self.centredness, key)}
 
     def sample_and_log_prob(
         self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
@@ -173,7 +176,7 @@ class Delta(Guide):
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`."""
-        return _by_site(problem, np.asarray(params["loc"]), np.zeros(problem.dim))
+        return by_site(problem, np.asarray(params["loc"]), np.zeros(problem.dim))
 
 
 def _factor(params: Mapping[str, Any]) -> Any:
@@ -190,7 +193,7 @@ def flat(program: Program, centredness: float | tuple[float, ...], z: Any, backe
     return Flat(z, backend.where(program.hierarchical, backend.asarray(centredness, z.dtype), 1.0))
 
 
-def _by_site(problem: Problem, loc: np.ndarray, scale: np.ndarray) -> dict[str, dict[str, Any]]:
+def by_site(problem: Problem, loc: np.ndarray, scale: np.ndarray) -> dict[str, dict[str, Any]]:
     found = {}
     for name, latent in problem.latents.items():
         part = problem.layout[name]

@@ -1,5 +1,6 @@
 """What q can be: one family per file."""
 
+from taut.guides._amortised import Amortised
 from taut.guides._block_dense import BlockDense
 from taut.guides._gaussian import Delta, FullRank, MeanField
 from taut.guides._guide import Flat, Guide, NoiseGuide, Point
@@ -11,6 +12,7 @@ from taut.guides._start import At, FromData, Mode, PriorMedian, PriorSample, Sta
 from taut.guides._student_t import StudentT
 
 __all__ = [
+    "Amortised",
     "At",
     "BlockDense",
     "Delta",

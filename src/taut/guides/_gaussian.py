@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from taut._draws import pool
+from taut._precision import scope
 from taut.guides._guide import Flat, Guide, NoiseGuide
+from taut.guides._local import Place, at_place, each_counts, place, wide_dim, wide_layout, wide_shape
 from taut.guides._start import Start, first_loc
 from taut.problem import Problem, Program
 
@@ -30,19 +32,36 @@ _INITIAL_SCALE = 0.1
 class MeanField(NoiseGuide):
     r"""Independent normals on the real line: $q(z) = \prod_j \mathcal N(z_j; m_j, s_j^2)$.
 
-    Parameters: ``loc`` $m$ and ``log_scale`` $\log s$, each ``float[D]``.
+    Parameters: ``loc`` $m$ and ``log_scale`` $\log s$, each ``float[D]``. Latents of a subsampled plate have parameters
+    for all N rows; a step draws and moves those of its B rows, each of which counts N/B times.
 
     Args:
         centredness: 1 is the model as written, 0 non-centres hierarchical latents; a tuple sets each coordinate.
+        start: where to begin; near the origin by default.
+
+    Example:
+        >>> def model(y):
+        ...     with taut.plate("rows", 4, subsample_size=2) as rows:
+        ...         z = taut.sample("z", dist.Normal(0.0, 1.0))
+        ...         taut.sample("y", dist.Normal(z, 1.0), obs=y[rows])
+        >>> problem = taut.Problem(model, dict(y=np.array([0.0, 2.0, 4.0, 6.0])), subsample=True)
+        >>> problem.dim, taut.guides.MeanField().init(problem, key=0)["loc"].shape
+        (2, (4,))
     """
 
     centredness: float | tuple[float, ...] = 1.0
     start: Start | None = field(default=None, compare=False)
 
+    @property
+    def follows_rows(self) -> bool:
+        """See `Guide`."""
+        return True
+
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
-        """A narrow normal near the origin."""
-        loc = first_loc(self.start, problem, self.centredness, key)
-        return {"loc": loc, "log_scale": np.full(problem.dim, math.log(_INITIAL_SCALE))}
+        """A narrow normal where the start says."""
+        dim = wide_dim(problem.program)
+        loc = first_loc(self.start, problem, self.centredness, key, dim)
+        return {"loc": loc, "log_scale": np.full(dim, math.log(_INITIAL_SCALE))}
 
     def noise_size(self, program: Program) -> int:
         """See `NoiseGuide`."""
@@ -50,34 +69,41 @@ class MeanField(NoiseGuide):
 
     def push(self, program: Program, params: Mapping[str, Any], noise: Any, inputs: Any = None) -> tuple[Flat, Any]:
         """See `NoiseGuide`."""
-        z = params["loc"] + jnp.exp(params["log_scale"]) * noise
-        return flat(program, self.centredness, z), _standard(noise) - jnp.sum(params["log_scale"])
+        there = place(program, inputs)
+        here = at_place(there, params)
+        z = here["loc"] + jnp.exp(here["log_scale"]) * noise
+        return flat(program, self.centredness, z, there=there), jnp.sum(_each(here, noise) * each_counts(there))
 
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
         """See `Guide`."""
-        noise = (point.coordinates - params["loc"]) * jnp.exp(-params["log_scale"])
-        return _standard(noise) - jnp.sum(params["log_scale"])
+        return jnp.sum(self._terms(program, params, point, inputs))
 
     def log_prob_by_site(
         self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None
     ) -> dict[str, Any] | None:
         """See `Guide`: over each site's coordinates."""
-        noise = (point.coordinates - params["loc"]) * jnp.exp(-params["log_scale"])
-        terms = -0.5 * noise**2 - 0.5 * _LOG_2PI - params["log_scale"]
+        terms = self._terms(program, params, point, inputs)
         return {n: terms[program.layout[n]].reshape(s.coordinate_shape) for n, s in program.latents.items()}
 
     def draws(
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
     ) -> tuple[Flat, np.ndarray]:
         """See `Guide`."""
-        noise = pool(rows, problem.dim, rng)
-        log_scale = np.asarray(params["log_scale"], float)
-        z = np.asarray(params["loc"], float) + noise * np.exp(log_scale)
-        return flat(problem.program, self.centredness, z, np), _standard(noise, np) - log_scale.sum()
+        noise, there = pool(rows, problem.dim, rng), _host_place(problem)
+        here = at_place(there, {name: np.asarray(value, float) for name, value in params.items()})
+        z = here["loc"] + noise * np.exp(here["log_scale"])
+        log_q = np.sum(_each(here, noise) * each_counts(there), axis=-1)
+        return flat(problem.program, self.centredness, z, np, there), log_q
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`."""
         return by_site(problem, np.asarray(params["loc"]), np.exp(np.asarray(params["log_scale"])))
+
+    def _terms(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any) -> Any:
+        there = place(program, inputs)
+        here = at_place(there, params)
+        noise = (point.coordinates - here["loc"]) * jnp.exp(-here["log_scale"])
+        return _each(here, noise) * each_counts(there)
 
 
 @dataclass(frozen=True)
@@ -89,13 +115,14 @@ class FullRank(NoiseGuide):
 
     Args:
         centredness: 1 is the model as written, 0 non-centres hierarchical latents; a tuple sets each coordinate.
+        start: where to begin; near the origin by default.
     """
 
     centredness: float | tuple[float, ...] = 1.0
     start: Start | None = field(default=None, compare=False)
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
-        """A narrow round normal near the origin."""
+        """A narrow round normal where the start says."""
         loc = first_loc(self.start, problem, self.centredness, key)
         return self.from_moments(loc, _INITIAL_SCALE * np.eye(problem.dim))
 
@@ -144,24 +171,33 @@ class FullRank(NoiseGuide):
 class Delta(Guide):
     r"""All mass at one point of the real line; $\log q$ counts as 0, so that the ELBO is the log joint there.
 
-    Parameters: ``loc`` ``float[D]``. What maximises it is the mode in unconstrained coordinates (MAP).
+    Parameters: ``loc`` ``float[D]``, for all rows of subsampled plates. What maximises it is the mode in unconstrained
+    coordinates (MAP).
 
     Args:
         centredness: 1 is the model as written, 0 non-centres hierarchical latents; a tuple sets each coordinate.
+        start: where to begin; near the origin by default.
     """
 
     centredness: float | tuple[float, ...] = 1.0
     start: Start | None = field(default=None, compare=False)
 
+    @property
+    def follows_rows(self) -> bool:
+        """See `Guide`."""
+        return True
+
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
-        """A point near the origin."""
-        return {"loc": first_loc(self.start, problem, self.centredness, key)}
+        """The point that the start says."""
+        return {"loc": first_loc(self.start, problem, self.centredness, key, wide_dim(problem.program))}
 
     def sample_and_log_prob(
         self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
     ) -> tuple[Flat, Any]:
         """See `Guide`."""
-        return flat(program, self.centredness, params["loc"]), jnp.zeros((), params["loc"].dtype)
+        there = place(program, inputs)
+        z = at_place(there, params)["loc"]
+        return flat(program, self.centredness, z, there=there), jnp.zeros((), z.dtype)
 
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
         """See `Guide`."""
@@ -171,12 +207,13 @@ class Delta(Guide):
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
     ) -> tuple[Flat, np.ndarray]:
         """See `Guide`."""
-        z = np.repeat(np.asarray(params["loc"], float)[None], rows, axis=0)
-        return flat(problem.program, self.centredness, z, np), np.zeros(rows)
+        there = _host_place(problem)
+        z = np.repeat(at_place(there, {"loc": np.asarray(params["loc"], float)})["loc"][None], rows, axis=0)
+        return flat(problem.program, self.centredness, z, np, there), np.zeros(rows)
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`."""
-        return by_site(problem, np.asarray(params["loc"]), np.zeros(problem.dim))
+        return by_site(problem, np.asarray(params["loc"]), np.zeros(len(params["loc"])))
 
 
 def _factor(params: Mapping[str, Any]) -> Any:
@@ -187,19 +224,37 @@ def _standard(noise: Any, backend: Any = jnp) -> Any:
     return -0.5 * backend.sum(noise**2, axis=-1) - 0.5 * noise.shape[-1] * _LOG_2PI
 
 
-def flat(program: Program, centredness: float | tuple[float, ...], z: Any, backend: Any = jnp) -> Flat:
+def flat(
+    program: Program, centredness: float | tuple[float, ...], z: Any, backend: Any = jnp, there: Place | None = None
+) -> Flat:
     if isinstance(centredness, tuple):
-        return Flat(z, backend.asarray(centredness, z.dtype))
+        given = backend.asarray(centredness, z.dtype)
+        if there is not None:
+            given = backend.concatenate([given[there.index], given[wide_dim(program) :]])
+        return Flat(z, given)
     return Flat(z, backend.where(program.hierarchical, backend.asarray(centredness, z.dtype), 1.0))
 
 
+def _host_place(problem: Problem) -> Place | None:
+    with scope(problem.precision):
+        there = place(problem.program, problem.inputs)
+        return None if there is None else there._replace(index=np.asarray(there.index))
+
+
+def _each(params: Mapping[str, Any], noise: Any) -> Any:
+    """Log density of each coordinate."""
+    return -0.5 * noise**2 - 0.5 * _LOG_2PI - params["log_scale"]
+
+
 def by_site(problem: Problem, loc: np.ndarray, scale: np.ndarray) -> dict[str, dict[str, Any]]:
+    """`Guide.named` of independent coordinates, or of the margins of others."""
     found = {}
-    for name, latent in problem.latents.items():
-        part = problem.layout[name]
+    for name, part in wide_layout(problem.program).items():
+        latent = problem.latents[name]
+        shape = wide_shape(problem.program, latent)
         found[name] = {
-            "loc": loc[part].reshape(latent.coordinate_shape),
-            "scale": scale[part].reshape(latent.coordinate_shape),
+            "loc": loc[part].reshape(shape),
+            "scale": scale[part].reshape(shape),
             "transform": latent.transform,
         }
     return found

@@ -186,7 +186,9 @@ class Coordinates(Handler):
         if refusal is not None:
             code, found, expected, remedy = refusal
             raise TautError(code, site=site.name, source=site.source, found=found, expected=expected, remedy=remedy)
-        plain = site.mask is None and isinstance(site.scale, float) and site.scale == 1.0
+        # Each row of a subsampled plate stands for several; a weight of any other kind keeps the site as it is.
+        rows = math.prod(p.size / p.length for p in site.plates)
+        plain = site.mask is None and isinstance(site.scale, float) and math.isclose(site.scale, rows, rel_tol=1e-12)
         form = dist.location_scale(fn) if plain else None
         movable = form is not None and isinstance(form.scale, Tracer)
         base = dist.unwrapped(fn)
@@ -213,6 +215,7 @@ class Coordinates(Handler):
             centredness = hole(site.name + CENTREDNESS, shape, real_dtype())
             value = form.value(u, centredness)
             terms = form.log_density(u, centredness)
+            terms = terms if rows == 1.0 else terms * rows
             self.scales[site.name] = form.scale
             self.locations[site.name] = form.loc
         else:

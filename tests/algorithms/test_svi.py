@@ -188,7 +188,7 @@ def test_wrong_pairs_are_refused():
     with pytest.raises(TautError) as refused:
         SVI(objective=objectives.IWAE(4), gradient=gradients.StickingTheLanding())
     assert refused.value.code == "bad-combination"
-    assert isinstance(SVI(objective=objectives.IWAE(4)).estimator, gradients.Pathwise)
+    assert isinstance(SVI(objective=objectives.IWAE(4)).estimator, gradients.DoublyReparam)
     assert isinstance(SVI().estimator, gradients.StickingTheLanding)
 
     def mixture() -> None:

@@ -46,7 +46,7 @@ def check_closed_form(guide: Guide) -> None:
         )
 
 
-def closed_log_weights(program: Program, guide: Guide, draw: Any, model: Any, keys: Any, inputs: Any) -> Any:
+def closed_log_weights(program: Program, guide: Guide, draw: Any, model: Any, points: Any, inputs: Any) -> Any:
     r"""Numbers whose mean is the ELBO, and whose noise is that of the sampled sites alone; ``float[particles]``.
 
     $$\sum_{s \notin A} \log p_s(z_k) + \sum_{s \in A} \mathbb E_q[\log p_s] + H(q)$$
@@ -59,7 +59,7 @@ def closed_log_weights(program: Program, guide: Guide, draw: Any, model: Any, ke
         guide: `MeanField` or `FullRank`.
         draw: its parameters.
         model: unconstrained values of the model's parameters.
-        keys: one JAX key per particle.
+        points: draws from it, with a leading axis.
         inputs: `Problem.inputs`.
     """
     closed = closed_sites(program)
@@ -70,15 +70,7 @@ def closed_log_weights(program: Program, guide: Guide, draw: Any, model: Any, ke
         found = program.evaluate("density", fill(program, whole, point.centredness), *inputs, names=names)
         return sum(found.values(), jnp.zeros(()))
 
-    def drawn(key: Any) -> Flat:
-        point, _ = guide.sample_and_log_prob(program, draw, key, inputs)
-        assert isinstance(point, Flat)
-        return point
-
-    def one(key: Any) -> Any:
-        return terms(drawn(key), others)
-
-    centredness = drawn(keys[0]).centredness
+    centredness = points.centredness[0]
 
     def at(z: Any) -> Flat:
         return Flat(z, centredness)
@@ -86,7 +78,7 @@ def closed_log_weights(program: Program, guide: Guide, draw: Any, model: Any, ke
     loc, spread = draw["loc"], _spread(draw)
     expected = 0.5 * (terms(at(loc + spread), closed) + terms(at(loc - spread), closed))
     entropy = -guide.log_prob(program, draw, at(loc), inputs) + 0.5 * program.dim
-    return jax.vmap(one)(keys) + expected + entropy
+    return jax.vmap(lambda point: terms(point, others))(points) + expected + entropy
 
 
 def _spread(params: Any) -> Any:

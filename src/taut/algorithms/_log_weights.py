@@ -2,6 +2,7 @@ r"""Log-weights, $\log w = \log p(x, z) - \log q(z)$ with $z \sim q$: the one pl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ import jax.numpy as jnp
 
 from taut._precision import real_dtype
 from taut.algorithms._closed_form import closed_log_weights
-from taut.guides import Flat, Guide, Point
-from taut.problem import Program, log_joint
+from taut.algorithms._priors import model_holes, moved_point, rest_of
+from taut.gradients import Fresh, Noise
+from taut.guides import Flat, Guide, NoiseGuide, Point
+from taut.problem import Program, fill, log_joint
 
 
 def log_p(program: Program, point: Point, model: Any, inputs: Any) -> Any:
@@ -33,13 +36,16 @@ def log_p(program: Program, point: Point, model: Any, inputs: Any) -> Any:
     return sum(program.evaluate("plain", model_holes(program, model), *inputs, values=values).values())
 
 
-def model_holes(program: Program, model: Any) -> dict[str, Any]:
-    """The holes of the model's parameters, from a flat vector."""
-    holes, start = {}, 0
-    for param in program.params.values():
-        holes[param.name] = model[start : start + param.size].reshape(param.coordinate_shape)
-        start += param.size
-    return holes
+def log_p_parts(program: Program, point: Point, model: Any, inputs: Any) -> tuple[Any, Any]:
+    r"""$\log p$ of the latents, Jacobians included, and of everything else; arguments as for `log_p`."""
+    if isinstance(point, Flat):
+        whole = jnp.concatenate([point.coordinates, model]) if program.num_params else point.coordinates
+        terms = program.evaluate("density", fill(program, whole, point.centredness), *inputs)
+    else:
+        values = {name: jnp.asarray(value, real_dtype()) for name, value in point.items()}
+        terms = program.evaluate("plain", model_holes(program, model), *inputs, values=values)
+    prior = sum((terms[name] for name in terms if name in program.latents), jnp.zeros(()))
+    return prior, sum((terms[name] for name in terms if name not in program.latents), jnp.zeros(()))
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class LogWeights:
         inputs: `Problem.inputs`; rows of subsampled plates are the same for all particles.
         particles: how many.
         closed_form: take the KL part in closed form; then ``density`` is not read.
+        noise: where the noise of a smooth guide comes from.
+        kl_weight: weight of $\log p(z) - \log q(z)$; ``None`` is 1.
     """
 
     program: Program
@@ -61,6 +69,8 @@ class LogWeights:
     inputs: Any
     particles: int
     closed_form: bool = False
+    noise: Noise = Fresh()
+    kl_weight: Any = None
 
     def __call__(self, draw: Any, density: Any, model: Any) -> Any:
         r"""$\log p(x, z_k) - \log q(z_k)$, ``float[particles]``, in nats.
@@ -71,16 +81,27 @@ class LogWeights:
             model: unconstrained values of the model's parameters.
         """
 
-        def one(key: Any) -> Any:
-            point, log_q = self.guide.sample_and_log_prob(self.program, draw, key, self.inputs)
+        def one(point: Point, log_q: Any) -> Any:
             if density is not draw:
                 log_q = self.guide.log_prob(self.program, density, point, self.inputs)
-            return log_p(self.program, point, model, self.inputs) - log_q
+            if self.kl_weight is None:
+                return log_p(self.program, point, model, self.inputs) - log_q
+            prior, rest = log_p_parts(self.program, point, model, self.inputs)
+            return rest + self.kl_weight * (prior - log_q)
 
-        keys = jax.random.split(self.key, self.particles)
         if self.closed_form:
-            return closed_log_weights(self.program, self.guide, draw, model, keys, self.inputs)
-        return jax.vmap(one)(keys)
+            points = self.each(draw, lambda point, _: point)
+            return closed_log_weights(self.program, self.guide, draw, model, points, self.inputs)
+        return self.each(draw, one)
+
+    def each(self, draw: Any, fn: Callable[[Point, Any], Any]) -> Any:
+        """A function of every draw and its log density under the guide."""
+        if isinstance(self.guide, NoiseGuide) and self.noise.sort != "fresh":
+            guide = self.guide
+            noise = self.noise.normals(self.key, self.particles, guide.noise_size(self.program))
+            return jax.vmap(lambda e: fn(*guide.push(self.program, draw, e, self.inputs)))(noise)
+        keys = jax.random.split(self.key, self.particles)
+        return jax.vmap(lambda k: fn(*self.guide.sample_and_log_prob(self.program, draw, k, self.inputs)))(keys)
 
     def still(self, draw: Any) -> Any:
         r"""$\log q$ of the same draws at the sites that do not follow their parameters, ``float[particles]``."""
@@ -89,3 +110,59 @@ class LogWeights:
             return self.guide.still_log_prob(self.program, draw, key, self.inputs)
 
         return jax.vmap(one)(jax.random.split(self.key, self.particles))
+
+    def quadratic(self, draw: Any, model: Any) -> Any:
+        r"""The second-order Taylor polynomial of $\log p$ at the mean of a Gaussian guide, less its mean under q.
+
+        Args:
+            draw: parameters that the draws follow; the polynomial itself is held.
+            model: unconstrained values of the model's parameters.
+
+        Returns:
+            ``float[particles]``, of mean zero.
+        """
+        guide = self.guide
+        assert isinstance(guide, NoiseGuide)
+        size = guide.noise_size(self.program)
+
+        def at(noise: Any) -> Any:
+            return guide.push(self.program, draw, noise, self.inputs)[0].coordinates
+
+        mean = at(jnp.zeros(size, real_dtype()))
+        spread = jax.vmap(at)(jnp.eye(size, dtype=real_dtype())) - mean
+        centre = jax.lax.stop_gradient(mean)
+        centredness = guide.push(self.program, draw, jnp.zeros(size, real_dtype()), self.inputs)[0].centredness
+
+        def density(z: Any) -> Any:
+            held = jax.lax.stop_gradient(model)
+            return log_p(self.program, Flat(z, centredness), held, self.inputs)
+
+        slope, bend = jax.lax.stop_gradient((jax.grad(density)(centre), jax.hessian(density)(centre)))
+        known = jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(bend))
+        slope, bend = jnp.where(known, slope, 0.0), jnp.where(known, bend, 0.0)
+
+        def polynomial(away: Any) -> Any:
+            return slope @ away + 0.5 * away @ bend @ away
+
+        expected = polynomial(mean - centre) + 0.5 * jnp.sum((spread @ bend) * spread)
+        return self.each(draw, lambda point, _: polynomial(point.coordinates - centre)) - expected
+
+    def through_priors(self, draw: Any, model: Any) -> tuple[Any, Any]:
+        r"""Draws that follow the model's parameters through its learned priors, $z = T(\epsilon; \theta)$.
+
+        Args:
+            draw: the guide's parameters, held.
+            model: unconstrained values of the model's parameters.
+
+        Returns:
+            $\log p$ without the learned priors; and the log-weights, of which the draws alone follow ``model``.
+        """
+        held = jax.lax.stop_gradient(model)
+
+        def one(point: Point, _: Any) -> tuple[Any, Any]:
+            moved = moved_point(self.program, point, model, self.inputs)
+            rest = rest_of(self.program, moved, model, self.inputs)
+            log_q = self.guide.log_prob(self.program, draw, moved, self.inputs)
+            return sum(rest.values(), jnp.zeros(())), log_p(self.program, moved, held, self.inputs) - log_q
+
+        return self.each(draw, one)

@@ -16,10 +16,15 @@ import numpy as np
 
 from taut._errors import TautError
 from taut._precision import real_dtype, scope
-from taut.algorithms._log_weights import LogWeights, model_holes
+from taut.algorithms._log_weights import LogWeights
+from taut.algorithms._priors import model_holes, moved_point, rest_of
+from taut.gradients import Fresh, Noise
 from taut.guides import Flat, Guide
 from taut.objectives import Bound, Objective
 from taut.problem import Problem, Program, fill
+
+
+FRESH = Fresh()
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,41 @@ class ByRow(Objective):
     def __str__(self) -> str:
         return f"{self.objective}; by row of plate {self.rows.plate!r}"
 
+    @property
+    def averaged_over(self) -> int:  # type: ignore[override]
+        """See `Objective`."""
+        return self.objective.averaged_over
+
+    @property
+    def falls(self) -> bool:
+        """See `Objective`."""
+        return self.objective.falls
+
+    @property
+    def own_gradient(self) -> bool:
+        """See `Objective`."""
+        return self.objective.own_gradient
+
+    @property
+    def yardstick(self) -> Objective:
+        """See `Objective`."""
+        return ByRow(self.objective.yardstick, self.rows)
+
     def reduce(self, log_weights: Any) -> Any:
         """See `Objective`."""
-        return self.rows.weight * jnp.sum(self.objective.reduce(log_weights))
+        return jnp.sum(self.reduce_each(log_weights))
+
+    def reduce_each(self, log_weights: Any) -> Any:
+        """See `Objective`."""
+        return self.rows.weight * self.objective.reduce(log_weights)
+
+    def score_weights(self, log_weights: Any) -> Any:
+        """See `Objective`."""
+        return self.rows.weight * self.objective.score_weights(log_weights)
+
+    def kl_weight(self, step: Any = None) -> Any:
+        """See `Objective`."""
+        return self.objective.kl_weight(step)
 
 
 @dataclass(frozen=True)
@@ -63,18 +100,49 @@ class RowWeights(LogWeights):
         rows = self.rows
         assert rows is not None
 
-        def one(key: Any) -> Any:
-            point, _ = self.guide.sample_and_log_prob(self.program, draw, key, self.inputs)
+        def one(point: Any, _: Any) -> Any:
             return _row_weights(self.program, self.guide, density, model, point, self.inputs, rows)
 
-        return jax.vmap(one)(jax.random.split(self.key, self.particles))
+        return self.each(draw, one)
+
+    def still(self, draw: Any) -> Any:
+        r"""$\log q$ of the draws at the sites that do not follow their parameters, ``float[particles, rows]``."""
+        rows = self.rows
+        assert rows is not None
+
+        def one(point: Any, _: Any) -> Any:
+            terms = self.guide.log_prob_by_site(self.program, draw, point, self.inputs) or {}
+            return sum(_to_rows(self.program, n, terms[n], rows) for n in self.guide.still) / rows.weight
+
+        return self.each(draw, one)
+
+    def through_priors(self, draw: Any, model: Any) -> tuple[Any, Any]:
+        """See `LogWeights`; each ``float[particles, rows]``."""
+        rows = self.rows
+        assert rows is not None
+        held = jax.lax.stop_gradient(model)
+
+        def one(point: Any, _: Any) -> tuple[Any, Any]:
+            moved = moved_point(self.program, point, model, self.inputs)
+            rest = rest_of(self.program, moved, model, self.inputs, "_terms")
+            by_row = sum(_to_rows(self.program, name, term, rows) for name, term in rest.items()) / rows.weight
+            return by_row, _row_weights(self.program, self.guide, draw, held, moved, self.inputs, rows)
+
+        return self.each(draw, one)
 
 
-def weights_of(program: Program, guide: Guide, key: Any, inputs: Any, objective: Objective) -> LogWeights:
-    """The log-weights that an objective takes."""
-    if isinstance(objective, ByRow):
-        return RowWeights(program, guide, key, inputs, objective.particles, rows=objective.rows)
-    return LogWeights(program, guide, key, inputs, objective.particles, objective.closed_form)
+def weights_of(
+    program: Program,
+    guide: Guide,
+    key: Any,
+    inputs: Any,
+    objective: Objective,
+    noise: Noise = FRESH,
+    step: Any = None,
+) -> LogWeights:
+    """The log-weights that an objective takes, at a step of its schedule."""
+    given = (program, guide, key, inputs, objective.draws, objective.closed_form, noise, objective.kl_weight(step))
+    return RowWeights(*given, rows=objective.rows) if isinstance(objective, ByRow) else LogWeights(*given)
 
 
 def by_row(problem: Problem, guide: Guide, objective: Objective) -> Objective:

@@ -15,6 +15,7 @@ from taut._keys import jax_key
 from taut._precision import real_dtype, scope
 from taut.algorithms._algorithm import Algorithm, Progress, Solution
 from taut.algorithms._closed_form import check_closed_form, closed_sites
+from taut.algorithms._combinations import check_combination, default_estimator
 from taut.algorithms._convergence import (
     BUDGET,
     NONFINITE,
@@ -27,7 +28,7 @@ from taut.algorithms._convergence import (
 from taut.algorithms._failures import check_pair, check_same_data, diagnose, impossible_start
 from taut.algorithms._optimizer import Optimizer, optimizer_for
 from taut.algorithms._rows import by_row, weights_of
-from taut.gradients import GradientEstimator, Pathwise, ScoreFunction, StickingTheLanding
+from taut.gradients import Fresh, GradientEstimator, Noise, ScoreFunction, check_noise
 from taut.guides import Guide, bind
 from taut.objectives import ELBO, Objective
 from taut.problem import Problem, Program, compilations, count_compilation
@@ -88,9 +89,12 @@ class SVI(Algorithm):
 
     Args:
         objective: what is maximised.
-        gradient: how it is differentiated; by default `StickingTheLanding` where that is unbiased, else `Pathwise`;
-            for guides with draws that do not follow their parameters (discrete sites, mixtures with learned weights)
-            `ScoreFunction`, with 16 particles where the objective has one.
+        gradient: how it is differentiated; by default `StickingTheLanding` where that is unbiased, else
+            `DoublyReparam`, with fixed or dependent noise `Pathwise`; for guides with draws that do not follow their
+            parameters (discrete sites, mixtures with learned weights) `ScoreFunction`, with 16 particles where the
+            objective has one; `Wake` for wake-sleep. What may be combined stands in `taut.gradients.TABLE`.
+        noise: where the noise of smooth guides comes from: `Fresh`, `Antithetic`, `Orthogonal`, `QuasiMonteCarlo`,
+            `Fixed`.
         optimizer: an optax optimiser; the default needs no step size.
         steps: most steps.
         chunk: steps per call of the compiled loop; it does not change the result.
@@ -119,9 +123,11 @@ class SVI(Algorithm):
     steps: int = 25_600
     chunk: int = 400
     tolerance: float = 0.01
+    noise: Noise = Fresh()
 
     def __post_init__(self) -> None:
         self.estimator.valid_for(self.objective)
+        check_noise(type(self.estimator).__name__, self.objective, type(self.noise).__name__, self.noise.sort)
         for name in ("steps", "chunk"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -136,22 +142,19 @@ class SVI(Algorithm):
     @property
     def estimator(self) -> GradientEstimator:
         """The gradient estimator in force."""
-        if self.gradient is not None:
-            return self.gradient
-        unbiased = self.objective.averages or self.objective.particles == 1
-        return StickingTheLanding() if unbiased else Pathwise()
+        return self.gradient or default_estimator(self.objective, self.noise)
 
     def pair(self, problem: Problem, guide: Guide) -> tuple[Objective, GradientEstimator]:
         """The objective and the estimator for a guide that is bound to its problem.
 
         Importance-weighted bounds are taken row by row where the model's and the guide's rows are independent.
         """
+        objective, estimator = self.objective, self.estimator
         if self.gradient is None and guide.still:
-            single = self.objective.particles == 1
-            return ELBO(particles=_SCORE_PARTICLES) if single else self.objective, ScoreFunction()
-        if isinstance(self.estimator, ScoreFunction):
-            return self.objective, self.estimator
-        return by_row(problem, guide, self.objective), self.estimator
+            estimator = default_estimator(objective, self.noise, still=True)
+            if objective.draws == 1 and isinstance(estimator, ScoreFunction):
+                objective = ELBO(particles=_SCORE_PARTICLES)
+        return by_row(problem, guide, objective), estimator
 
     def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> State:
         """See `Algorithm`.
@@ -160,8 +163,9 @@ class SVI(Algorithm):
             TautError: what the guide's check refuses, and ``bad-combination``.
         """
         guide = bind(guide, problem)
-        check_pair(problem, guide, self.estimator if self.gradient is not None or not guide.still else ScoreFunction())
-        self.pair(problem, guide)
+        still = self.gradient is None and bool(guide.still)
+        check_pair(problem, guide, default_estimator(self.objective, self.noise, True) if still else self.estimator)
+        check_combination(problem, guide, *self.pair(problem, guide), self.noise, self.steps)
         if self.objective.closed_form:
             check_closed_form(guide)
         with scope(problem.precision):
@@ -198,11 +202,11 @@ class SVI(Algorithm):
             if after.stages.status == RUNNING and after.step == stage_bounds(after.step - 1, self.steps)[1]:
                 after = self._end_stage(problem, guide, after)
         kernel = problem.kernel()
-        kernel.gradients += len(values) * self.pair(problem, guide)[0].particles
+        kernel.gradients += len(values) * self.pair(problem, guide)[0].draws
         kernel.compilations += compilations() - before
         se = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
         mean = float(np.mean(values)) if len(values) else np.nan
-        return after, Progress("svi", after.step * self.pair(problem, guide)[0].particles, mean, se)
+        return after, Progress("svi", after.step * self.pair(problem, guide)[0].draws, mean, se)
 
     def terminate(self, problem: Problem, guide: Guide, state: State) -> str | None:
         """See `Algorithm`."""
@@ -236,7 +240,7 @@ class SVI(Algorithm):
         begin, end = stage_bounds(state.step, self.steps)
         limit = min(state.step + self.chunk, end)
         optimizer = optimizer_for(self.optimizer, state.learned)
-        static = (problem.program, guide, *self.pair(problem, guide), optimizer, self.chunk)
+        static = (problem.program, guide, *self.pair(problem, guide), self.noise, optimizer, self.chunk)
         moving = (state.learned, state.optimizer, state.average)
         bounds = np.array([state.step, limit, (begin + end) // 2], np.int32)
         (learned, memory, average), *seen = _loop(*static, moving, state.key, bounds, problem.inputs)
@@ -247,8 +251,11 @@ class SVI(Algorithm):
         return after, np.asarray(values, float)[: step - state.step]
 
     def _end_stage(self, problem: Problem, guide: Guide, state: State) -> State:
+        if state.step <= self.objective.warm_up:
+            # What was climbed so far is another objective: there is nothing to compare yet.
+            return state._replace(best=state.average)
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), _PAIRING + state.stages.finished)
-        static = (problem.program, guide, self.pair(problem, guide)[0])
+        static = (problem.program, guide, self.pair(problem, guide)[0].yardstick)
         differences = _compare(*static, state.average, state.best, jax.random.key_data(key), problem.inputs)
         stages, better = judge_stage(state.stages, np.asarray(differences, float), self.tolerance)
         if stages.status == RUNNING and state.step >= self.steps:
@@ -279,12 +286,13 @@ def _at_rows(inputs: Any, words: Any) -> Any:
     return [*leaves[:-1], words], consts
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6))
 def _loop(
     program: Program,
     guide: Guide,
     objective: Objective,
     gradient: GradientEstimator,
+    noise: Noise,
     optimizer: Optimizer,
     chunk: int,
     moving: Any,
@@ -299,12 +307,14 @@ def _loop(
         draws, rows = _step_keys(words, step)
         here = _at_rows(inputs, rows)
 
-        weights = weights_of(program, guide, draws, here, objective)
+        weights = weights_of(program, guide, draws, here, objective, noise, step)
         return gradient.surrogate(objective, weights, learned.guide, learned.model)
 
     def advance(carry: Any) -> Any:
         (learned, memory, average), step, _ = carry
         value, slope = jax.value_and_grad(loss)(learned, step)
+        if objective.falls:
+            slope = jax.tree.map(jnp.negative, slope)
         finite = jnp.isfinite(value)
         for leaf in jax.tree.leaves(slope):
             finite &= jnp.all(jnp.isfinite(leaf))
@@ -339,7 +349,7 @@ def _compare(
 
         def estimate(learned: Learned) -> Any:
             weights = weights_of(program, guide, draws, here, objective)
-            return objective.reduce(weights(learned.guide, learned.guide, learned.model))
+            return objective.estimate(weights(learned.guide, learned.guide, learned.model))
 
         return estimate(new) - estimate(old)
 

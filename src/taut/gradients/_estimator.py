@@ -38,6 +38,10 @@ class Reduction(Protocol):
         """The estimate of one group of particles."""
         ...
 
+    def reduce_each(self, log_weights: Any) -> Any:
+        """The same, before rows are summed."""
+        ...
+
     def estimate(self, log_weights: Any) -> Any:
         """The mean of the estimates of all groups."""
         ...

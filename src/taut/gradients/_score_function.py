@@ -204,10 +204,10 @@ def _gains(objective: Reduction, fixed: Any, stand_in: Callable[[Any], Any] | No
         return (fixed - base) / fixed.shape[0]
 
     def group(x: Any) -> Any:
-        whole = objective.reduce(x)
+        whole = objective.reduce_each(x)
         if stand_in is None:
-            return jnp.full(x.shape[0], whole)
+            return jnp.broadcast_to(whole, x.shape)
         other = stand_in(x)
-        return whole - jax.vmap(lambda k: objective.reduce(x.at[k].set(other[k])))(jnp.arange(x.shape[0]))
+        return whole - jax.vmap(lambda k: objective.reduce_each(x.at[k].set(other[k])))(jnp.arange(x.shape[0]))
 
     return jnp.reshape(jax.vmap(group)(objective.groups(fixed)), fixed.shape) / objective.averaged_over

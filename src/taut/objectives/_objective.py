@@ -70,6 +70,11 @@ class Objective(abc.ABC):
         return self
 
     @property
+    def warm_up(self) -> int:
+        """Steps before which no fit by this objective may end: those of a schedule."""
+        return 0
+
+    @property
     def draws(self) -> int:
         """Draws of one step, $K M$."""
         return self.particles * self.averaged_over
@@ -77,6 +82,10 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def reduce(self, log_weights: Any) -> Any:
         """The estimate from ``float[particles, *plates]`` log-weights, ``float[*plates]`` in nats; traceable."""
+
+    def reduce_each(self, log_weights: Any) -> Any:
+        """The estimate before it is summed over rows, for objectives that are taken row by row."""
+        return self.reduce(log_weights)
 
     def estimate(self, log_weights: Any) -> Any:
         """The mean of `reduce` over groups of particles, from ``float[draws, *plates]``."""

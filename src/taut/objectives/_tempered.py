@@ -160,6 +160,11 @@ class Annealed(Objective):
         """See `Objective`: fits are compared at weight 1."""
         return ELBO(particles=self.particles)
 
+    @property
+    def warm_up(self) -> int:
+        """See `Objective`."""
+        return self.steps
+
     def reduce(self, log_weights: Any) -> Any:
         """See `Objective`: of log-weights whose KL part is already weighed."""
         return jnp.mean(log_weights, axis=0)

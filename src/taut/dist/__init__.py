@@ -23,6 +23,7 @@ from taut.dist._messages import (
     unobserved,
     without_masks,
 )
+from taut.dist._scale_mixture import ScaleMixture
 from taut.dist._support import (
     contains,
     describe,
@@ -40,6 +41,7 @@ __all__ = [
     "Late",
     "LocationScale",
     "Refusal",
+    "ScaleMixture",
     "as_factor",
     "biject_to",
     "constraints",

@@ -6,6 +6,7 @@ from taut.algorithms._auto import Auto
 from taut.algorithms._batch_and_match import BatchAndMatch
 from taut.algorithms._deterministic import FixedDraws
 from taut.algorithms._fixed_noise import FixedNoise
+from taut.algorithms._flow_svi import FlowSVI
 from taut.algorithms._information import covariance_at
 from taut.algorithms._laplace import Laplace
 from taut.algorithms._linear_response import Response, linear_response
@@ -15,6 +16,7 @@ from taut.algorithms._pathfinder import Pathfinder
 from taut.algorithms._probe import widened
 from taut.algorithms._smc import SMCResult, SMCSettings, smc, smc_applicable
 from taut.algorithms._svi import SVI
+from taut.algorithms._warm import warm_state
 
 __all__ = [
     "MAP",
@@ -25,6 +27,7 @@ __all__ = [
     "BatchAndMatch",
     "FixedDraws",
     "FixedNoise",
+    "FlowSVI",
     "Laplace",
     "LowRankDraws",
     "Pathfinder",
@@ -39,5 +42,6 @@ __all__ = [
     "linear_response",
     "smc",
     "smc_applicable",
+    "warm_state",
     "widened",
 ]

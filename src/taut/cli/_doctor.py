@@ -30,6 +30,7 @@ OPTIONAL = {
     "pandas": ("data", "data frames"),
     "pyarrow": ("data", "Parquet files"),
     "arviz-base": ("arviz", "fit.to_arviz"),
+    "flowjax": ("flows", "taut.guides.Flow"),
     "statsmodels": ("demo", "the panel of the demo"),
 }
 _SWITCHES = ("JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")

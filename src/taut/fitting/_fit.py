@@ -14,7 +14,7 @@ import numpy as np
 from taut import diagnostics, report
 from taut._precision import Precision
 from taut._threads import one_blas_thread
-from taut.algorithms import SVI, Algorithm, Auto, FixedDraws, LowRankDraws, Progress, Run, Solution, widened
+from taut.algorithms import SVI, Algorithm, Auto, FixedDraws, FlowSVI, LowRankDraws, Progress, Run, Solution, widened
 from taut.fitting._by_hand import as_family
 from taut.fitting._loss import observations
 from taut.fitting._remarks import has_no_mean, remarks
@@ -23,7 +23,7 @@ from taut.fitting._resume import state_from, state_leaves
 from taut.fitting._verify import Verified, verify_solution, worth_verifying
 from taut.fitting._verify_large import verify_large
 from taut.fitting._weigh import Weighed, one_row, weigh_solution
-from taut.guides import Delta, FullRank, Guide, LowRank, MeanField, Program, bind
+from taut.guides import Delta, Flow, FullRank, Guide, LowRank, MeanField, Program, bind
 from taut.problem import Problem
 
 DRAWS = 16_000
@@ -163,6 +163,8 @@ def _choose(
         return algorithm, family
     if isinstance(family, LowRank):
         return LowRankDraws(), family
+    if isinstance(family, Flow):
+        return FlowSVI(), family
     return (FixedDraws() if isinstance(family, FullRank | MeanField | Delta) else SVI()), family
 
 
@@ -179,7 +181,7 @@ def _working(
 @contextmanager
 def _progress(algorithm: Algorithm, wanted: bool | None) -> Iterator[Callable[[Progress], None] | None]:
     """A live line for algorithms that take a while; nothing for the others, which are done before one could be read."""
-    if wanted is False or (wanted is None and not (isinstance(algorithm, SVI) and sys.stderr.isatty())):
+    if wanted is False or (wanted is None and not (isinstance(algorithm, SVI | FlowSVI) and sys.stderr.isatty())):
         yield None
         return
     with report.Progress(None, type(algorithm).__name__, enabled=True) as line:

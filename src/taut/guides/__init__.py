@@ -2,6 +2,7 @@
 
 from taut.guides._amortised import Amortised
 from taut.guides._block_dense import BlockDense
+from taut.guides._flow import Flow
 from taut.guides._gaussian import Delta, FullRank, MeanField
 from taut.guides._guide import Flat, Guide, NoiseGuide, Point
 from taut.guides._local import wide_dim, wide_layout
@@ -17,6 +18,7 @@ __all__ = [
     "BlockDense",
     "Delta",
     "Flat",
+    "Flow",
     "FromData",
     "FullRank",
     "GaussianMixture",

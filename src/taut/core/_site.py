@@ -43,6 +43,7 @@ class Site:
         log_density: log density of the coordinate that a handler moved instead of ``value`` (batch shape); ``None``
             means ``fn.log_prob(value)``.
         init: initial value of a ``param``, or a function of a key.
+        coordinate: a strategy of `taut.handlers.reparam`: by which numbers on the real line a latent is found.
         stopped: handlers further out do not see the site.
         source: ``"file.py:line"`` of the user's statement.
         infer: free notes for algorithms, as in Pyro.
@@ -60,6 +61,7 @@ class Site:
     key: Any = None
     log_density: Any = None
     init: Any = None
+    coordinate: Any = None
     stopped: bool = False
     source: str = ""
     infer: dict[str, Any] = field(default_factory=dict)

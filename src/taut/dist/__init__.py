@@ -6,6 +6,17 @@ This is the only room that imports a distribution library. Every name of `numpyr
 from numpyro.distributions import *  # noqa: F403
 from numpyro.distributions import Distribution, biject_to, constraints, kl_divergence, transforms
 
+from taut.dist._charts import (
+    Chart,
+    base_chart,
+    centred_chart,
+    direction_chart,
+    folded_chart,
+    plane_chart,
+    updated_chart,
+    usual_chart,
+    wave_chart,
+)
 from taut.dist._continuous_bernoulli import ContinuousBernoulli
 from taut.dist._latent import Refusal, latent_refusal, unconstrainer_of, unmasked, unwrapped
 from taut.dist._late import Late, late
@@ -34,20 +45,28 @@ from taut.dist._support import (
     is_moving,
     unconstrainer,
 )
+from taut.dist._waves import Cosines, Steps
 
 __all__ = [
+    "Chart",
     "ContinuousBernoulli",
+    "Cosines",
     "Distribution",
     "Late",
     "LocationScale",
     "Refusal",
+    "Steps",
     "ScaleMixture",
     "as_factor",
+    "base_chart",
     "biject_to",
+    "centred_chart",
     "constraints",
     "contains",
     "describe",
+    "direction_chart",
     "feasible",
+    "folded_chart",
     "heard",
     "holds",
     "is_autoguide",
@@ -62,6 +81,7 @@ __all__ = [
     "log_factor",
     "open_messengers",
     "open_plates",
+    "plane_chart",
     "plate_frame",
     "receiving",
     "transforms",
@@ -70,5 +90,8 @@ __all__ = [
     "unmasked",
     "unobserved",
     "unwrapped",
+    "updated_chart",
+    "usual_chart",
+    "wave_chart",
     "without_masks",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jax.core import Tracer
 from taut import dist
 from taut._errors import TautError
 from taut._precision import real_dtype
-from taut.core import Handler, Site, log_density
+from taut.core import Handler, Site, log_density, param
 from taut.problem._arguments import Argument, constrained
 from taut.problem._holes import hole
 from taut.problem._owned import check_owned
@@ -105,10 +106,11 @@ class Coordinates(Handler):
         self.held: dict[str, Any] = {}
         self.supports: dict[str, Any] = {}
         self.inside: dict[str, Any] = {}
+        self.chosen: dict[str, Any] = {}
         self.probs: dict[str, Any] = {}
         self.arguments: list[Argument] = []
         self.learned: dict[str, Site] = {}
-        self.pending: dict[str, tuple[Site, Any, Any]] = {}
+        self.pending: dict[str, tuple[Site, dist.Chart, Any]] = {}
 
     def before(self, site: Site) -> Site:
         """Move a latent or a parameter to its coordinate."""
@@ -150,8 +152,8 @@ class Coordinates(Handler):
 
     def outputs(self, sites: Mapping[str, Site]) -> dict[str, dict[str, Any]]:
         """What the traced program returns, by group and name."""
-        for name, (site, transform, u) in self.pending.items():
-            terms, plain = _moved_density(site, transform, u), log_density(site)
+        for name, (site, chart, u) in self.pending.items():
+            terms, plain = _moved_density(site, chart, u), log_density(site)
             self.densities[name], self.plain[name] = jnp.sum(terms), jnp.sum(plain)
             self._keep_terms(site, terms, plain)
         values = {n: s.value for n, s in sites.items() if s.latent or s.kind == "deterministic"}
@@ -173,6 +175,8 @@ class Coordinates(Handler):
             # Rows of subsampled plates, so that a guide can stand at the model's rows.
             "rows": {n: s.value for n, s in sites.items() if s.kind == "plate" and isinstance(s.value, Tracer)},
             "inside": self.inside,
+            # Where values stand in coordinates that a handler chose.
+            "coordinate": self.chosen,
             "probs": self.probs,
             # Distributions' arguments by their place in `arguments`.
             "argument": {str(place): argument.value for place, argument in enumerate(self.arguments)},
@@ -189,29 +193,24 @@ class Coordinates(Handler):
         # Each row of a subsampled plate stands for several; a weight of any other kind keeps the site as it is.
         rows = math.prod(p.size / p.length for p in site.plates)
         plain = site.mask is None and isinstance(site.scale, float) and math.isclose(site.scale, rows, rel_tol=1e-12)
-        form = dist.location_scale(fn) if plain else None
+        form = dist.location_scale(fn) if plain and site.coordinate is None else None
         movable = form is not None and isinstance(form.scale, Tracer)
         base = dist.unwrapped(fn)
-        sphere = type(base) is dist.ProjectedNormal
-        transform, support = (None, "sphere") if sphere else dist.unconstrainer_of(fn)
-        if transform is None and not sphere:
+        chart = dist.usual_chart(fn) if site.coordinate is None else site.coordinate(site, partial(_learned, site))
+        if chart is None:
             raise TautError(
                 "no-transform",
                 site=site.name,
                 source=site.source,
-                found=f"{type(base).__name__} on {support}",
+                found=f"{type(base).__name__} on {dist.describe(fn.support)}",
                 expected="a support that the real line can be mapped onto",
                 remedy="write the site as a function of unconstrained sites: taut.deterministic("
                 f'"{site.name}", f(z)) with z = taut.sample("z", dist.Normal(0, 1))',
             )
-        shape = tuple(transform.inverse_shape(fn.shape())) if transform is not None else fn.shape()
+        shape = chart.shape
         u = hole(site.name, shape, real_dtype())
         terms: Any = None
-        if sphere:
-            # The projected normal is the direction of a normal vector: the vector is the coordinate.
-            value = u / jnp.linalg.norm(u, axis=-1, keepdims=True)
-            terms = dist.Normal(base.concentration, 1.0).log_prob(u)
-        elif form is not None and movable:
+        if form is not None and movable:
             centredness = hole(site.name + CENTREDNESS, shape, real_dtype())
             value = form.value(u, centredness)
             terms = form.log_density(u, centredness)
@@ -219,16 +218,17 @@ class Coordinates(Handler):
             self.scales[site.name] = form.scale
             self.locations[site.name] = form.loc
         else:
-            assert transform is not None
-            value = transform(u)
-            if not isinstance(fn, dist.Late):
-                terms = _moved_density(replace(site, value=value), transform, u)
+            value = chart.value(u)
+            if chart.direct is not None and plain:
+                terms = chart.direct(u) if rows == 1.0 else chart.direct(u) * rows
+            elif not isinstance(fn, dist.Late):
+                terms = _moved_density(replace(site, value=value), chart, u)
         self.latents[site.name] = Latent(
             name=site.name,
             shape=tuple(fn.shape()),
             coordinate_shape=shape,
-            support=support,
-            transform="direction" if sphere else _title(transform),
+            support=chart.support,
+            transform=chart.title,
             plates=tuple(p.name for p in site.plates),
             movable=movable,
             hierarchical=False,
@@ -237,12 +237,13 @@ class Coordinates(Handler):
             event_dim=fn.event_dim,
         )
         self.supports[site.name] = fn.support
+        if site.coordinate is not None:
+            self.chosen[site.name] = chart.inverse(value)
         # Whether a value from elsewhere (a guide's draw) lies in the support, which may depend on other latents.
         self.inside[site.name] = jnp.all(dist.contains(fn.support, value))
         if isinstance(fn, dist.Late):
             # Its density is known when the loop that it stands in has run: see `outputs`.
-            assert transform is not None
-            self.pending[site.name] = (replace(site, value=value), transform, u)
+            self.pending[site.name] = (replace(site, value=value), chart, u)
             return replace(site, value=value)
         density, plain = jnp.sum(terms), log_density(replace(site, value=value))
         self.densities[site.name] = density
@@ -318,13 +319,18 @@ def unconstrained_init(site: Site) -> tuple[Any, Any, Any]:
     return transform, init, transform.inv(init)
 
 
-def _moved_density(site: Site, transform: Any, u: Any) -> Any:
+def _learned(site: Site, ending: str, init: float, constraint: Any) -> Any:
+    """A parameter that a latent's coordinates have."""
+    return param(f"{site.name}_{ending}", init, constraint=constraint)
+
+
+def _moved_density(site: Site, chart: dist.Chart, u: Any) -> Any:
     """The log density of the coordinate ``u`` over the site's batch shape."""
     batch = len(site.fn.batch_shape)
     # Rows of a subsampled plate stand for size/length rows each, Jacobian included; a `scale` handler tempers the
     # density alone.
     rows = math.prod(p.size / p.length for p in site.plates)
-    volume = transform.log_abs_det_jacobian(u, site.value)
+    volume = chart.volume(u, site.value)
     terms = log_density(site) + volume.sum(tuple(range(batch, volume.ndim))) * rows
     if site.mask is None:
         return terms

@@ -58,7 +58,7 @@ def graph(jaxpr: Any, inputs: list[Node] | None = None) -> list[Node]:
     def read(v: Any) -> Node:
         if not isinstance(v, jex.Literal):
             return env[v]
-        return Node("literal", literal=float(v.val) if np.size(v.val) == 1 else None)
+        return Node("literal", literal=float(v.val) if np.size(v.val) == 1 and np.isrealobj(v.val) else None)
 
     for eqn in jaxpr.eqns:
         sources = [read(v) for v in eqn.invars]

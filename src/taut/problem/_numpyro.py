@@ -250,7 +250,9 @@ class _Around(Handler):
         found = self.statements.site(msg)
         plates = tuple(known.get(p.name, p) for p in found.plates)
         stopped = bool(msg.get("stop"))
-        return replace(found, plates=plates, source=site.source, allow=site.allow, stopped=stopped)
+        return replace(
+            found, plates=plates, source=site.source, allow=site.allow, coordinate=site.coordinate, stopped=stopped
+        )
 
 
 def _flat(fn: Any) -> Any:

@@ -40,6 +40,10 @@ MEMBERS: dict[str, Callable[[], guides.Guide | Callable[..., Any]]] = {
     "MeanField": guides.MeanField,
     "FullRank": guides.FullRank,
     "LowRank": lambda: guides.LowRank(2),
+    "StudentT": guides.StudentT,
+    "BlockDense": lambda: guides.BlockDense((("mu", "sigma"),)),
+    "Structured": guides.Structured,
+    "SparsePrecision": guides.SparsePrecision,
     "GaussianMixture": lambda: guides.GaussianMixture(2),
     "Program": lambda: by_hand,
 }

@@ -5,7 +5,7 @@ from taut.guides._block_dense import BlockDense
 from taut.guides._dependencies import Shift
 from taut.guides._flow import Flow
 from taut.guides._gaussian import Delta, FullRank, MeanField
-from taut.guides._guide import Flat, Guide, NoiseGuide, Point, with_model
+from taut.guides._guide import Flat, Guide, NoiseGuide, Point
 from taut.guides._local import wide_dim, wide_layout
 from taut.guides._low_rank import LowRank
 from taut.guides._mixture import GaussianMixture
@@ -43,5 +43,4 @@ __all__ = [
     "learned",
     "wide_dim",
     "wide_layout",
-    "with_model",
 ]

@@ -4,16 +4,20 @@ from taut.algorithms._algorithm import Algorithm, Progress, Run, Solution
 from taut.algorithms._anneal import Annealed, anneal
 from taut.algorithms._auto import Auto
 from taut.algorithms._batch_and_match import BatchAndMatch
+from taut.algorithms._bridge import Bridge, bridge
 from taut.algorithms._deterministic import FixedDraws
 from taut.algorithms._fixed_noise import FixedNoise
 from taut.algorithms._flow_svi import FlowSVI
 from taut.algorithms._information import covariance_at
 from taut.algorithms._laplace import Laplace
 from taut.algorithms._linear_response import Response, linear_response
+from taut.algorithms._log_weights import LogWeights
 from taut.algorithms._low_rank import LowRankDraws
 from taut.algorithms._map import MAP
 from taut.algorithms._pathfinder import Pathfinder
 from taut.algorithms._probe import widened
+from taut.algorithms._reverse import Reversed, log_weights_at, reverse_anneal
+from taut.algorithms._row_pool import row_log_weights
 from taut.algorithms._smc import SMCResult, SMCSettings, smc, smc_applicable
 from taut.algorithms._svi import SVI
 from taut.algorithms._warm import warm_state
@@ -25,21 +29,28 @@ __all__ = [
     "Annealed",
     "Auto",
     "BatchAndMatch",
+    "Bridge",
     "FixedDraws",
     "FixedNoise",
     "FlowSVI",
     "Laplace",
+    "LogWeights",
     "LowRankDraws",
     "Pathfinder",
     "Progress",
     "Response",
+    "Reversed",
     "Run",
     "SMCResult",
     "SMCSettings",
     "Solution",
     "anneal",
+    "bridge",
     "covariance_at",
     "linear_response",
+    "log_weights_at",
+    "reverse_anneal",
+    "row_log_weights",
     "smc",
     "smc_applicable",
     "warm_state",

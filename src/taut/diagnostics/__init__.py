@@ -1,5 +1,7 @@
 """Should you believe it: importance weights, k-hat, reweighted moments, and the verdict made of them. NumPy only."""
 
+from taut.diagnostics._evidence import FINITE_VARIANCE, EvidenceLine, Pool, from_posterior, from_weights, pooled
+from taut.diagnostics._evidence_interval import EvidenceInterval, interval
 from taut.diagnostics._jackknife import jackknife
 from taut.diagnostics._judge import judge
 from taut.diagnostics._moments import Comparison, compare, cov, mean, normalised, quantile, sd
@@ -20,14 +22,18 @@ from taut.diagnostics._weights import Weighing, logmeanexp, weigh
 
 __all__ = [
     "CORRECTED",
+    "FINITE_VARIANCE",
     "NOT_TRUSTED",
     "TRUSTED",
     "UNVERIFIED",
     "Check",
     "Comparison",
     "Evidence",
+    "EvidenceInterval",
+    "EvidenceLine",
     "Limits",
     "Modes",
+    "Pool",
     "Verdict",
     "Verification",
     "Weighing",
@@ -35,6 +41,9 @@ __all__ = [
     "compare",
     "cov",
     "fit_pareto",
+    "from_posterior",
+    "from_weights",
+    "interval",
     "jackknife",
     "judge",
     "khat",
@@ -43,6 +52,7 @@ __all__ = [
     "lower_tail_khat",
     "mean",
     "normalised",
+    "pooled",
     "psis",
     "quantile",
     "sd",

@@ -16,6 +16,7 @@ from taut._files import atomic_write
 from taut._keys import generator
 from taut.algorithms import Response, Solution, linear_response
 from taut.diagnostics import CORRECTED, Verdict
+from taut.fitting._evidence import evidence_of
 from taut.fitting._loss import Loss, loss_of
 from taut.fitting._marginal import Marginal
 from taut.fitting._nuts import Reference, against_nuts
@@ -293,6 +294,8 @@ class Fit:
     def loss(self) -> Loss:
         """The loss along the run, in nats per observation."""
         return loss_of(self.history, int(self.facts.get("observations", "1")))
+
+    evidence = evidence_of
 
     # -- how it is shown ------------------------------------------------------------------------------------------
 

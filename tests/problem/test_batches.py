@@ -48,7 +48,7 @@ def of_batch(problem: Any, chunk: Any, i: int = 0) -> Any:
 def test_over_a_partition_the_objective_is_that_of_the_whole_data(size: int):
     values = {"w": np.array([0.1, -0.2, 0.3])}
     batches = Batches(DATA, size=size, plate="rows")
-    problems = {len(batches.first(last).rows): taut.Problem(shared, batches, remainder=last) for last in (False, True)}
+    problems = {len(batches.first(last).rows): taut.Problem(shared, batches, last=last) for last in (False, True)}
     total = 0.0
     with scope("float64"):
         for step in range(len(batches)):

@@ -26,10 +26,11 @@ from taut.algorithms._convergence import (
     stage_bounds,
 )
 from taut.algorithms._failures import check_pair, check_same_data, diagnose, impossible_start
+from taut.algorithms._feed import at_step, feed, sample_of_batches
 from taut.algorithms._optimizer import Optimizer, optimizer_for
 from taut.algorithms._rows import by_row, weights_of
-from taut.gradients import Fresh, GradientEstimator, Noise, ScoreFunction, check_noise
-from taut.guides import Guide, bind
+from taut.gradients import Fresh, GradientEstimator, Noise, Pathwise, ScoreFunction, check_noise
+from taut.guides import Guide, bind, with_model
 from taut.objectives import ELBO, Objective
 from taut.problem import Problem, Program, compilations, count_compilation
 
@@ -149,11 +150,9 @@ class SVI(Algorithm):
 
         Importance-weighted bounds are taken row by row where the model's and the guide's rows are independent.
         """
-        objective, estimator = self.objective, self.estimator
-        if self.gradient is None and guide.still:
-            estimator = default_estimator(objective, self.noise, still=True)
-            if objective.draws == 1 and isinstance(estimator, ScoreFunction):
-                objective = ELBO(particles=_SCORE_PARTICLES)
+        objective, estimator = self.objective, self._estimator(guide)
+        if self.gradient is None and objective.draws == 1 and isinstance(estimator, ScoreFunction):
+            objective = ELBO(particles=_SCORE_PARTICLES)
         return by_row(problem, guide, objective), estimator
 
     def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> State:
@@ -163,8 +162,7 @@ class SVI(Algorithm):
             TautError: what the guide's check refuses, and ``bad-combination``.
         """
         guide = bind(guide, problem)
-        still = self.gradient is None and bool(guide.still)
-        check_pair(problem, guide, default_estimator(self.objective, self.noise, True) if still else self.estimator)
+        check_pair(problem, guide, self._estimator(guide))
         check_combination(problem, guide, *self.pair(problem, guide), self.noise, self.steps)
         if self.objective.closed_form:
             check_closed_form(guide)
@@ -225,25 +223,35 @@ class SVI(Algorithm):
                 notes = (diagnose(problem, guide, *self.pair(problem, guide), learned, words, state.step),)
         return Solution(
             guide=guide,
-            params={name: np.asarray(value) for name, value in learned.guide.items()},
+            params={n: np.asarray(v) for n, v in with_model(guide, learned.guide, learned.model).items()},
             model_params=np.asarray(learned.model),
             status=status,
             notes=notes,
         )
+
+    def _estimator(self, guide: Guide) -> GradientEstimator:
+        if self.gradient is not None:
+            return self.gradient
+        if not guide.evaluable:
+            return Pathwise()
+        return default_estimator(self.objective, self.noise, still=bool(guide.still))
 
     def _state(self, problem: Problem, words: Any, learned: Learned) -> State:
         optimizer = optimizer_for(self.optimizer, learned)
         return State(words, 0, learned, optimizer.init(learned), learned, learned, Stages())
 
     def _chunk(self, problem: Problem, guide: Guide, state: State) -> tuple[State, np.ndarray]:
-        """Steps up to the next boundary: of the chunk, the stage, or the budget."""
+        """Steps up to the next boundary: of the chunk, the epoch, the stage, or the budget."""
         begin, end = stage_bounds(state.step, self.steps)
-        limit = min(state.step + self.chunk, end)
+        next_ones = feed(problem, state.key, state.step, min(state.step + self.chunk, end), self.chunk)
+        here = next_ones.problem
+        guide = bind(guide, here)
         optimizer = optimizer_for(self.optimizer, state.learned)
-        static = (problem.program, guide, *self.pair(problem, guide), self.noise, optimizer, self.chunk)
+        static = (here.program, guide, *self.pair(here, guide), self.noise, optimizer, next_ones.length)
         moving = (state.learned, state.optimizer, state.average)
-        bounds = np.array([state.step, limit, (begin + end) // 2], np.int32)
-        (learned, memory, average), *seen = _loop(*static, moving, state.key, bounds, problem.inputs)
+        bounds = np.array([state.step, state.step + next_ones.steps, (begin + end) // 2], np.int32)
+        inputs = here.inputs, next_ones.leaves
+        (learned, memory, average), *seen = _loop(*static, moving, state.key, bounds, inputs)
         done, broken, values = jax.device_get(seen)
         step = int(done)
         stages = state.stages._replace(status=NONFINITE) if broken else state.stages
@@ -256,7 +264,9 @@ class SVI(Algorithm):
             return state._replace(best=state.average)
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), _PAIRING + state.stages.finished)
         static = (problem.program, guide, self.pair(problem, guide)[0].yardstick)
-        differences = _compare(*static, state.average, state.best, jax.random.key_data(key), problem.inputs)
+        words = jax.random.key_data(key)
+        inputs = problem.inputs, sample_of_batches(problem, words, _PAIRS)
+        differences = _compare(*static, state.average, state.best, words, inputs)
         stages, better = judge_stage(state.stages, np.asarray(differences, float), self.tolerance)
         if stages.status == RUNNING and state.step >= self.steps:
             stages = stages._replace(status=BUDGET)
@@ -281,11 +291,6 @@ def _step_keys(words: Any, step: Any) -> tuple[Any, Any]:
     return draws, jax.random.key_data(rows)
 
 
-def _at_rows(inputs: Any, words: Any) -> Any:
-    leaves, consts = inputs
-    return [*leaves[:-1], words], consts
-
-
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6))
 def _loop(
     program: Program,
@@ -305,10 +310,9 @@ def _loop(
 
     def loss(learned: Learned, step: Any) -> Any:
         draws, rows = _step_keys(words, step)
-        here = _at_rows(inputs, rows)
-
+        here = at_step(*inputs, step - begin, rows)
         weights = weights_of(program, guide, draws, here, objective, noise, step)
-        return gradient.surrogate(objective, weights, learned.guide, learned.model)
+        return gradient.surrogate(objective, weights, with_model(guide, learned.guide, learned.model), learned.model)
 
     def advance(carry: Any) -> Any:
         (learned, memory, average), step, _ = carry
@@ -345,11 +349,13 @@ def _compare(
 
     def one(step: Any) -> Any:
         draws, rows = _step_keys(words, step)
-        here = _at_rows(inputs, rows)
+        stacked = [len(leaf) for leaf in inputs[1].values()]
+        here = at_step(*inputs, step % stacked[0] if stacked else 0, rows)
 
         def estimate(learned: Learned) -> Any:
             weights = weights_of(program, guide, draws, here, objective)
-            return objective.estimate(weights(learned.guide, learned.guide, learned.model))
+            params = with_model(guide, learned.guide, learned.model)
+            return objective.estimate(weights(params, params, learned.model))
 
         return estimate(new) - estimate(old)
 

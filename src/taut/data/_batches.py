@@ -123,9 +123,10 @@ class Batches:
         return next(self.source.read(0, 0, start, self.size))
 
     def run(self, step: int, limit: int) -> int:
-        """How many batches from the ``step``-th on have one size and belong to one epoch, ``limit`` at most."""
-        place = step % len(self)
-        full = len(self) if self.even else len(self) - 1
+        """How many batches from the ``step``-th on have one size, ``limit`` at most."""
+        if self.even:
+            return limit
+        place, full = step % len(self), len(self) - 1
         return 1 if place >= full else min(limit, full - place)
 
     def take(self, key: Any, step: int, count: int) -> Chunk:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -41,9 +41,10 @@ class Problem:
         precision: ``"float64"`` (default on a CPU) or ``"float32"``.
         subsample: keep subsampled plates subsampled; otherwise they are opened whole.
         allow: by data entry, codes of checks that it is exempt from: ``{"labels": "unused-argument"}``.
-        discrete: allow discrete latents, for a guide that draws them; they have no coordinates on the real line.
+        discrete: discrete latents that are left in, for a guide that draws them: all, or these. Every other one is
+            summed out exactly, so that the log joint is that of the continuous latents.
         latents: whether a model without any is refused, as it is unless only its parameters are asked for.
-        remainder: of `taut.data.Batches`, take the last and smaller batch for a pattern instead of the first.
+        last: of `taut.data.Batches`, take the last and smaller batch of an epoch for a pattern, not the first.
 
     Attributes:
         model, data, precision, discrete: as given; of batches, ``data`` are the first one.
@@ -80,9 +81,9 @@ class Problem:
         *,
         precision: Precision | None = None,
         subsample: bool = False,
-        discrete: bool = False,
+        discrete: bool | Collection[str] = False,
         latents: bool = True,
-        remainder: bool = False,
+        last: bool = False,
         allow: Mapping[str, str | Iterable[str]] | None = None,
     ):
         self.model = model
@@ -90,14 +91,14 @@ class Problem:
         self.precision: Precision = default() if precision is None else precision
         self.batches = data if isinstance(data, Batches) else None
         if isinstance(data, Batches):
-            subsample, data = True, first_batch(data, remainder)
+            subsample, data = True, first_batch(data, last)
         arrays, constants = split(model, data)
         self.data = dict({} if data is None else data)
         self.allow = exempt(self.data, allow)
         program = model
         if self.batches is not None:
             program = OnBatch(model, self.batches.plate, self.batches.rows)
-            arrays[ROWS] = self.batches.first(remainder).rows
+            arrays[ROWS] = self.batches.first(last).rows
         with scope(self.precision):
             try:
                 self.program, leaves = trace_program(program, arrays, constants, subsample, discrete)
@@ -132,6 +133,13 @@ class Problem:
     def params(self) -> dict[str, Param]:
         """The model's own parameters by name."""
         return self.program.params
+
+    @cached_property
+    def remainder(self) -> Problem:
+        """The problem of the last and smaller batch of an epoch."""
+        return Problem(
+            self.model, self.batches, precision=self.precision, discrete=self.discrete, latents=False, last=True
+        )
 
     @property
     def inputs(self) -> tuple[list[Any], list[Any]]:

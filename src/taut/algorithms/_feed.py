@@ -1,0 +1,92 @@
+"""Batches on their way into the compiled loop: stacked on the host a chunk at a time, picked one by one inside."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from taut.problem import Problem, leaves_of
+
+# Bytes of batches that are stacked at a time: more would only wait in memory.
+_MOST_BYTES = 2**25
+
+
+class Feed(NamedTuple):
+    """What the next steps read.
+
+    Attributes:
+        problem: the pattern of these steps: that of a whole batch, or of the last and smaller one of an epoch.
+        steps: how many there are.
+        leaves: by place among the problem's inputs, their values stacked, ``(length, ...)``; none without batches.
+        length: of the stack, always the same for one pattern, so that a loop compiles once.
+    """
+
+    problem: Problem
+    steps: int
+    leaves: dict[int, Any]
+    length: int
+
+
+def feed(problem: Problem, words: Any, step: int, limit: int, chunk: int) -> Feed:
+    """The steps from one on that can be taken in one call.
+
+    Args:
+        problem: the problem that the run began with.
+        words: of the run's key, which determines the order of every epoch.
+        step: steps done.
+        limit: where to stop at the latest.
+        chunk: most steps per call.
+    """
+    batches = problem.batches
+    if batches is None:
+        return Feed(problem, limit - step, {}, chunk)
+    place = step % len(batches)
+    if not batches.even and place == len(batches) - 1:
+        here, length = problem.remainder, 1
+    else:
+        here, length = problem, min(chunk, _fitting(problem), chunk if batches.even else max(1, len(batches) - 1))
+    count = min(batches.run(step, limit - step), length)
+    taken = batches.take(key_of_words(words), step, count)
+    leaves = leaves_of(here.arrays, taken.columns, taken.rows)
+    return Feed(here, count, {place: _padded(value, length) for place, value in leaves.items()}, length)
+
+
+def sample_of_batches(problem: Problem, words: Any, most: int) -> dict[int, Any]:
+    """Some whole batches in an order of their own, stacked; none without batches."""
+    batches = problem.batches
+    if batches is None:
+        return {}
+    count = batches.run(0, min(most, _fitting(problem)))
+    taken = batches.take(key_of_words(words), 0, count)
+    return leaves_of(problem.arrays, taken.columns, taken.rows)
+
+
+def at_step(inputs: Any, leaves: dict[int, Any], index: Any, words: Any) -> Any:
+    """A problem's inputs at one batch of a stack, and at the rows that ``words`` choose; traceable."""
+    known, consts = inputs
+    known = [*known[:-1], words]
+    for place, stack in leaves.items():
+        known[place] = jnp.asarray(stack)[index]
+    return known, consts
+
+
+def key_of_words(words: Any) -> int:
+    """A host key from the words of a JAX key."""
+    high, low = (int(word) for word in np.asarray(words).ravel())
+    return high << 32 | low
+
+
+def _fitting(problem: Problem) -> int:
+    assert problem.batches is not None
+    bytes_each = sum(np.asarray(value).nbytes for value in problem.batches.first().columns.values())
+    return max(1, _MOST_BYTES // max(1, bytes_each))
+
+
+def _padded(value: np.ndarray, length: int) -> np.ndarray:
+    if len(value) == length:
+        return value
+    whole = np.zeros((length, *value.shape[1:]), value.dtype)
+    whole[: len(value)] = value
+    return whole

@@ -12,8 +12,8 @@ from taut._errors import TautError
 from taut._precision import scope
 from taut.algorithms._log_weights import model_holes
 from taut.algorithms._rows import weights_of
-from taut.gradients import GradientEstimator
-from taut.guides import Flat, Guide, wide_dim, wide_layout
+from taut.gradients import GradientEstimator, Pathwise
+from taut.guides import Flat, Guide, wide_dim, wide_layout, with_model
 from taut.guides import Program as GuideProgram
 from taut.objectives import Objective
 from taut.problem import DISCRETE, Problem, fill
@@ -35,6 +35,13 @@ def check_pair(problem: Problem, guide: Guide, gradient: GradientEstimator) -> N
             found=f"{family} with {estimator}: its draws do not follow its parameters, which would stay where they are",
             expected="an estimator that does not differentiate through draws, or draws that are smooth",
             remedy="gradient=taut.gradients.ScoreFunction(), objective=taut.objectives.ELBO(particles=16)",
+        )
+    if not guide.evaluable and not isinstance(gradient, Pathwise):
+        raise TautError(
+            "bad-combination",
+            found=f"{type(guide).__name__} with {estimator}, which takes log q at draws apart from how they were made",
+            expected="the gradient through the draws and their weights together",
+            remedy="gradient=taut.gradients.Pathwise()",
         )
     discrete = [latent for latent in problem.latents.values() if latent.transform == DISCRETE]
     if discrete and not isinstance(guide, GuideProgram):
@@ -106,13 +113,14 @@ def diagnose(
 
     def loss(learned: Any) -> Any:
         weights = weights_of(problem.program, guide, draws, inputs, objective)
-        return gradient.surrogate(objective, weights, learned.guide, learned.model)
+        return gradient.surrogate(objective, weights, with_model(guide, learned.guide, learned.model), learned.model)
 
     value, slope = jax.jit(jax.value_and_grad(loss))(learned)
     broken = [
         f"{name} ({_range(at)})" for name, part, at in _parts(problem, slope, learned) if not np.all(np.isfinite(part))
     ]
-    point, log_q = _point(problem, guide, learned.guide, jax.random.split(draws, objective.particles)[0], inputs)
+    params = with_model(guide, learned.guide, learned.model)
+    point, log_q = _point(problem, guide, params, jax.random.split(draws, objective.particles)[0], inputs)
     sites = [name for name, term in _terms(problem, point, learned.model, inputs).items() if not np.isfinite(term)]
     what = []
     if not np.isfinite(value):
@@ -130,6 +138,7 @@ def diagnose(
 
 def impossible_start(problem: Problem, guide: Guide, params: Any, model: Any, words: Any, starts: int) -> TautError:
     """The error for an objective that is not finite wherever it was started, naming the site."""
+    params = with_model(guide, params, model)
     point, _ = _point(problem, guide, params, jax.random.wrap_key_data(words), problem.inputs)
     terms = _terms(problem, point, model, problem.inputs)
     bad = [name for name, term in terms.items() if not np.isfinite(term)]

@@ -19,10 +19,9 @@ from taut._precision import real_dtype, scope
 from taut.algorithms._log_weights import LogWeights
 from taut.algorithms._priors import model_holes, moved_point, rest_of
 from taut.gradients import Fresh, Noise
-from taut.guides import Flat, Guide
+from taut.guides import Flat, Guide, with_model
 from taut.objectives import Bound, Objective
 from taut.problem import Problem, Program, fill
-
 
 FRESH = Fresh()
 
@@ -203,13 +202,14 @@ def _are_independent(problem: Problem, guide: Guide, rows: Rows) -> bool:
     program, inputs = problem.program, problem.inputs
     with scope(problem.precision):
         params = {n: jnp.asarray(v, real_dtype()) for n, v in guide.init(problem, 0).items()}
-        point, _ = guide.sample_and_log_prob(program, params, jax.random.key(0), inputs)
-        if guide.log_prob_by_site(program, params, point, inputs) is None:
-            return False
         model = np.zeros(problem.num_params)
         if problem.num_params:
             (inits,) = problem.kernel().constants(("init",))
             model = np.concatenate([inits[name].ravel() for name in problem.params])
+        params = with_model(guide, params, jnp.asarray(model, real_dtype()))
+        point, _ = guide.sample_and_log_prob(program, params, jax.random.key(0), inputs)
+        if not guide.evaluable or guide.log_prob_by_site(program, params, point, inputs) is None:
+            return False
 
         def spoilt(mask: Any) -> Any:
             return _row_weights(

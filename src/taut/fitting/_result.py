@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from taut._files import atomic_write
 from taut._keys import generator
 from taut.algorithms import Response, Solution, linear_response
 from taut.diagnostics import CORRECTED, Verdict
+from taut.fitting._encodes import Encodes
 from taut.fitting._evidence import evidence_of
 from taut.fitting._loss import Loss, loss_of
 from taut.fitting._marginal import Marginal
@@ -29,7 +30,7 @@ from taut.problem import predictive as run_forward
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(Encodes):
     """A fitted posterior.
 
     `print` leads with the verdict. ``fit["tau"]`` is one site in the model's own space; every summary is of the draws
@@ -226,7 +227,7 @@ class Fit:
         n: int | None = None,
         key: int | jax.Array = 0,
         *,
-        new_rows: NewRows = "error",
+        new_rows: NewRows | Literal["encode"] = "error",
         model: Any = None,
     ) -> dict[str, np.ndarray]:
         """Posterior predictive draws.
@@ -236,12 +237,15 @@ class Fit:
                 anew.
             n: number of draws; 4,000 by default.
             key: an integer or a JAX key.
-            new_rows: ``"prior"`` draws latents of plates with other rows from their prior given the rest.
+            new_rows: ``"prior"`` draws latents of plates with other rows from their prior given the rest, ``"encode"``
+                by an amortised guide's encoder.
             model: the model, for a fit that was loaded.
 
         Returns:
             Drawn and deterministic sites by name, ``(n, *shape)``.
         """
+        if new_rows == "encode":
+            return self._predict_encoded(data, n, key)
         draws = self.draws(n, key)
         if self.problem is not None:
             return self.problem.predict(draws, data, key=key, new_rows=new_rows)

@@ -3,19 +3,22 @@
 from taut.guides._amortised import Amortised
 from taut.guides._block_dense import BlockDense
 from taut.guides._dependencies import Shift
+from taut.guides._dais import DAIS
 from taut.guides._flow import Flow
 from taut.guides._gaussian import Delta, FullRank, MeanField
-from taut.guides._guide import Flat, Guide, NoiseGuide, Point
+from taut.guides._guide import Flat, Guide, NoiseGuide, Point, with_model
 from taut.guides._local import wide_dim, wide_layout
 from taut.guides._low_rank import LowRank
 from taut.guides._mixture import GaussianMixture
 from taut.guides._program import Program, bind
 from taut.guides._sparse_precision import SparsePrecision
+from taut.guides._semi_amortised import SemiAmortised
 from taut.guides._start import At, FromData, Mode, PriorMedian, PriorSample, Start, learned
 from taut.guides._structured import Structured
 from taut.guides._student_t import StudentT
 
 __all__ = [
+    "DAIS",
     "Amortised",
     "At",
     "BlockDense",
@@ -36,6 +39,7 @@ __all__ = [
     "Program",
     "Shift",
     "SparsePrecision",
+    "SemiAmortised",
     "Start",
     "Structured",
     "StudentT",
@@ -43,4 +47,5 @@ __all__ = [
     "learned",
     "wide_dim",
     "wide_layout",
+    "with_model",
 ]

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taut._draws import pool
+from taut._draws import orthogonal_antithetic, pool
 from taut._errors import TautError
 from taut._keys import jax_key
 from taut._precision import scope
@@ -195,7 +195,12 @@ class Amortised(NoiseGuide):
 
     def push(self, program: Program, params: Mapping[str, Any], noise: Any, inputs: Any = None) -> tuple[Flat, Any]:
         """See `NoiseGuide`."""
-        loc, log_scale = self.local(program, params, inputs)
+        return self.push_at(program, params, *self.local(program, params, inputs), noise, inputs)
+
+    def push_at(
+        self, program: Program, params: Mapping[str, Any], loc: Any, log_scale: Any, noise: Any, inputs: Any
+    ) -> tuple[Flat, Any]:
+        """`push`, with given locations and log scales of the encoded latents."""
         first = noise[: loc.size]
         log_q = jnp.sum(self._each(program, first, log_scale))
         z = loc + jnp.exp(log_scale) * first
@@ -269,6 +274,18 @@ class Amortised(NoiseGuide):
     def local_index(self, program: Program) -> np.ndarray:
         """Where the encoded latents' coordinates stand in a point."""
         return coordinates_of_part(program, self._bound().sites)
+
+    def row_noise(self, program: Program, draws: int, rng: np.random.Generator) -> np.ndarray:
+        """Draws of exact first two moments, the same for every row: ``float[draws, encoded coordinates]``."""
+        standing, parts, start = self._bound(), [], 0
+        for name in standing.sites:
+            shape, axis = program.latents[name].coordinate_shape, axis_of(program, name, standing.plate)
+            inner = without(shape, axis)
+            size = math.prod(inner)
+            within = np.broadcast_to(np.arange(start, start + size).reshape(inner), (shape[axis], *inner))
+            parts.append(np.moveaxis(within, 0, axis).ravel())
+            start += size
+        return orthogonal_antithetic(draws, start, rng)[:, np.concatenate(parts)]
 
     def others(self, program: Program) -> list[str]:
         """The latents that are not encoded."""

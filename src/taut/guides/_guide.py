@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from taut._errors import TautError
 from taut._precision import real_dtype
 from taut.problem import Problem, Program
 
@@ -27,6 +29,10 @@ class Flat(NamedTuple):
 
 # A point is either `Flat`, or a mapping of values in the model's own space.
 Point = Flat | Mapping[str, Any]
+
+
+# Under this name a guide that reads the model's parameters finds them among its own.
+MODEL = "model"
 
 
 class Guide(abc.ABC):
@@ -48,6 +54,11 @@ class Guide(abc.ABC):
     def evaluable(self) -> bool:
         """Whether `log_prob` can be had at a point, not only along with the draw."""
         return True
+
+    @property
+    def reads_model(self) -> bool:
+        """Whether its draws depend on the model's own parameters: see `with_model`."""
+        return False
 
     def bind(self, problem: Problem) -> Guide:
         """The guide ready for a problem: itself, for families that need to know no more than the traced program."""
@@ -137,3 +148,31 @@ class NoiseGuide(Guide):
         """See `Guide`: `push` of fresh noise."""
         noise = jax.random.normal(key, (self.noise_size(program),), real_dtype())
         return self.push(program, params, noise, inputs)
+
+
+def with_model(guide: Guide, params: Mapping[str, Any], model: Any) -> Any:
+    """A guide's parameters, and among them the model's where the guide reads these.
+
+    Args:
+        guide: the guide.
+        params: its parameters.
+        model: unconstrained values of the model's parameters, ``float[num_params]``.
+    """
+    return {**params, MODEL: model} if guide.reads_model and jnp.size(model) else params
+
+
+def model_in(program: Program, params: Mapping[str, Any], dtype: Any) -> Any:
+    """The model's parameters that `with_model` put among a guide's, ``float[num_params]``.
+
+    Raises:
+        TautError: ``bad-combination`` where an algorithm gave none.
+    """
+    if program.num_params and MODEL not in params:
+        raise TautError(
+            "bad-combination",
+            found=f"a guide that follows the model's gradient, without the model's parameters "
+            f"{', '.join(program.params)}",
+            expected="an algorithm that gives them",
+            remedy="algorithm=taut.algorithms.SVI()",
+        )
+    return jnp.asarray(params[MODEL], dtype) if program.num_params else jnp.zeros(0, dtype)

@@ -107,6 +107,7 @@ class _Given(Handler):
                 source=site.source,
                 found=f"shape {tuple(site.fn.shape())} with the new data; plates {plates}",
                 expected=f"{np.shape(value)}, the shape that was learned",
-                remedy='fit.predict(data, new_rows="prior") draws new rows from their prior given the rest',
+                remedy='fit.predict(data, new_rows="prior") draws new rows from their prior given the rest; '
+                'new_rows="encode" from their data, for a guide with an encoder',
             )
         return replace(site, value=value, infer={**site.infer, "given": True})

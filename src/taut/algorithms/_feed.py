@@ -63,9 +63,15 @@ def sample_of_batches(problem: Problem, words: Any, most: int) -> dict[int, Any]
     return leaves_of(problem.arrays, taken.columns, taken.rows)
 
 
-def at_step(inputs: Any, leaves: dict[int, Any], index: Any, words: Any) -> Any:
-    """A problem's inputs at one batch of a stack, and at the rows that ``words`` choose; traceable."""
-    known, consts = inputs
+def at_step(fed: Any, index: Any, words: Any) -> Any:
+    """Inputs at one batch of a stack, and at the rows that ``words`` choose; traceable.
+
+    Args:
+        fed: a problem's inputs, and the leaves of a `Feed`.
+        index: which batch.
+        words: of the key of subsampled plates.
+    """
+    (known, consts), leaves = fed
     known = [*known[:-1], words]
     for place, stack in leaves.items():
         known[place] = jnp.asarray(stack)[index]

@@ -310,7 +310,7 @@ def _loop(
 
     def loss(learned: Learned, step: Any) -> Any:
         draws, rows = _step_keys(words, step)
-        here = at_step(*inputs, step - begin, rows)
+        here = at_step(inputs, step - begin, rows)
         weights = weights_of(program, guide, draws, here, objective, noise, step)
         return gradient.surrogate(objective, weights, with_model(guide, learned.guide, learned.model), learned.model)
 
@@ -350,7 +350,7 @@ def _compare(
     def one(step: Any) -> Any:
         draws, rows = _step_keys(words, step)
         stacked = [len(leaf) for leaf in inputs[1].values()]
-        here = at_step(*inputs, step % stacked[0] if stacked else 0, rows)
+        here = at_step(inputs, step % stacked[0] if stacked else 0, rows)
 
         def estimate(learned: Learned) -> Any:
             weights = weights_of(program, guide, draws, here, objective)

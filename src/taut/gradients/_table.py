@@ -66,7 +66,11 @@ TABLE: dict[str, Row] = {
         fixed=("mean", "logarithm"),
     ),
     "StickingTheLanding": Row(
-        EXACT, _ONE_DRAW, _LEADS_AWAY, {"logarithm": _SMOOTH, "own gradient": _SMOOTH}, balanced=("mean",)
+        EXACT,
+        _ONE_DRAW,
+        _LEADS_AWAY,
+        {"logarithm": f"{_SMOOTH}, or Pathwise()", "own gradient": _SMOOTH},
+        balanced=("mean",),
     ),
     "DoublyReparam": Row(EXACT, EXACT, CONSISTENT, {}, balanced=("mean",)),
     "GeneralizedDoublyReparam": Row(

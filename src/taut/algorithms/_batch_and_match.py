@@ -109,7 +109,9 @@ class BatchAndMatch(Algorithm):
         lam = full_rank_only("BatchAndMatch", problem, guide).centredness
         d = problem.dim
         zero, flat = np.zeros(d), np.zeros((d, d))
-        return Iterate(begin(problem, lam, key), zero, np.eye(d), 0, zero, flat, 0, None, 0, 0, 0, None)
+        return Iterate(
+            begin(problem, lam, key, guide, self.starts), zero, np.eye(d), 0, zero, flat, 0, None, 0, 0, 0, None
+        )
 
     def step(self, problem: Problem, guide: Guide, state: Iterate) -> tuple[Iterate, Progress]:
         """A phase of the search for a start, or one batch; at the end of a stage, the comparison of averages."""
@@ -134,13 +136,14 @@ class BatchAndMatch(Algorithm):
     def finish(self, problem: Problem, guide: Guide, state: Iterate, status: str) -> Solution:
         """See `Algorithm`; the average of highest ELBO, or q as it is where no stage has ended."""
         best = state.best or Average(state.mean, state.factor)
-        modes = state.search.modes
+        modes, given = state.search.modes, state.search.given
+        starts = self.starts if given is None else len(given)
         return Solution(
             guide,
             FullRank.from_moments(best.mean, best.factor),
             np.zeros(0),
             status,
-            modes=None if modes is None else mode_count(modes, [c.elbo for c in modes.candidates], self.starts),
+            modes=None if modes is None else mode_count(modes, [c.elbo for c in modes.candidates], starts),
         )
 
     def _batch(self, evaluate: Evaluate, state: Iterate) -> tuple[Iterate, float, float]:

@@ -16,7 +16,7 @@ from taut.algorithms._levels import Climb, climb, level_draws
 from taut.algorithms._mean_field import mean_field_draws, mean_field_scales
 from taut.algorithms._modes import Candidate, Modes, find_modes
 from taut.algorithms._polish import restrained
-from taut.algorithms._starts import Evaluate, Starts, explore
+from taut.algorithms._starts import Evaluate, Starts, explore, given_starts
 from taut.guides import Delta, FullRank, Guide, MeanField
 from taut.problem import Problem
 
@@ -104,9 +104,9 @@ class FixedDraws(Algorithm):
         evaluate = evaluator(problem, state.centredness)
         rng = generator(state.key, state.phase + len(state.fits))
         if state.phase == EXPLORE:
-            starts = explore(
-                evaluate, problem.dim + problem.num_params, rng, starts=self.starts, params=problem.num_params
-            )
+            given = given_starts(problem, guide, state.centredness, rng, self.starts)
+            dim, params = problem.dim + problem.num_params, problem.num_params
+            starts = explore(evaluate, dim, rng, starts=self.starts, params=params, given=given)
             if starts.never_finite == len(starts.points):
                 raise impossible_start(problem, starts.points[0], state.centredness, self.starts)
             state = state._replace(phase=POLISH, starts=starts, gradients=state.gradients + starts.gradients)
@@ -249,7 +249,8 @@ def mode_counts(state: State, starts: int) -> tuple[int, int, int] | None:
     if state.modes is None:
         return None
     keep = comparable(state.fits) if state.fits else [0]
-    return len(keep), state.modes.candidates[keep[0]].reached, starts
+    made = starts if state.starts is None else len(state.starts.points)
+    return len(keep), state.modes.candidates[keep[0]].reached, made
 
 
 def history_of(state: State) -> tuple[Progress, ...]:

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
 from taut._draws import orthogonal_antithetic, paired_standard_error, pool
 from taut._errors import TautError
 from taut._keys import generator
-from taut._precision import real_dtype, scope
+from taut._precision import scope
 from taut.algorithms._algorithm import Algorithm, Progress, Solution
 from taut.algorithms._deterministic import evaluator, impossible_start
 from taut.algorithms._failures import check_pair
 from taut.algorithms._fixed_draws import curvature_scale
 from taut.algorithms._large_starts import explore_large
 from taut.algorithms._levels import FRESH_ROWS, OVERFIT
-from taut.algorithms._log_weights import log_p
 from taut.algorithms._modes import find_modes
+from taut.algorithms._noise_fit import NoiseFit, information_metric
 from taut.algorithms._starts import DENSE_LIMIT, explore, given_starts
 from taut.gradients import Pathwise
 from taut.guides import Guide, NoiseGuide, bind
-from taut.problem import Problem, Program, compilations, count_compilation
+from taut.problem import Problem, compilations
 
 EXPLORE, FIT, DONE = 0, 1, 2
 
+MOST_LATENTS = 2000  # past which fits to fixed noise, at two draws a latent and more, take longer than `SVI`
+
 # Draws of the first level per number of noise, and at least; each level has four times as many.
 _PER_DIM, _LEAST = 2, 256
-_BLOCK = 128  # draws evaluated side by side
-# Parameters up to which the guide's whole Fisher matrix is the metric; past it, its diagonal.
-_DENSE = 400
 _ROUNDS = 4  # of L-BFGS, each in the metric of where the last one ended
 _ROOT_STEPS = 60
+_REACH = 0.5  # of one of them, in units of the metric
 _NOISE_CAP = 0.2
 _DIFFERENCE = {"float64": 1e-3, "float32": 3e-2}
 _TOLERANCE = {"float64": 1e-8, "float32": 1e-3}
@@ -83,7 +79,7 @@ class FixedNoise(Algorithm):
     with orthogonal, antithetic $\epsilon$ whose first two moments are exact, by L-BFGS in coordinates in which the
     guide's Fisher information is the identity. Then, from that optimum, quasi-Newton steps to the root of
 
-    $$\frac1M \sum_i \Big(\frac{\partial g(\epsilon_i; \phi)}{\partial \phi}\Big)^{\!\top} \nabla_z \log(p / q_\phi) = 0,$$
+    $$\frac1M \sum_i \big(\partial_\phi\, g(\epsilon_i; \phi)\big)^{\!\top} \nabla_z \log(p / q_\phi) = 0,$$
 
     the same condition without the score, whose mean is zero: where the posterior is a member of the family every term
     vanishes there, so that it is found to rounding, whatever the draws. The number of draws grows while fresh ones show
@@ -113,6 +109,12 @@ class FixedNoise(Algorithm):
     starts: int = 8
     levels: int = 3
     steps: int = 500
+
+    @staticmethod
+    def suits(problem: Problem, guide: Guide) -> bool:
+        """Whether it is the algorithm of choice: for families near a Gaussian, and not too many latents."""
+        near = isinstance(guide, NoiseGuide) and type(guide).from_gaussian is not NoiseGuide.from_gaussian
+        return near and problem.dim <= MOST_LATENTS
 
     def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> NoiseState:
         """See `Algorithm`."""
@@ -150,7 +152,7 @@ class FixedNoise(Algorithm):
         centredness = _centredness(problem, guide)
         evaluate, d, p = evaluator(problem, centredness), problem.dim, problem.num_params
         given = given_starts(problem, guide, centredness, rng, self.starts)
-        if d + p <= DENSE_LIMIT or given is not None:
+        if d + p <= DENSE_LIMIT:
             starts = explore(evaluate, d + p, rng, starts=self.starts, params=p, given=given)
             if starts.never_finite == len(starts.points):
                 raise impossible_start(problem, starts.points[0], centredness, self.starts)
@@ -161,12 +163,18 @@ class FixedNoise(Algorithm):
             gradients = starts.gradients + modes.gradients
         else:
             found = explore_large(
-                evaluate, d + p, rng, self.starts, params=p, difference=_DIFFERENCE[problem.precision]
+                evaluate,
+                d + p,
+                rng,
+                self.starts,
+                params=p,
+                difference=_DIFFERENCE[problem.precision],
+                given=given,
             )
-            if found.never_finite == self.starts:
+            if found.never_finite == found.starts:
                 raise impossible_start(problem, found.point, centredness, self.starts)
             loc, factor, score = found.point, found.scale, found.elbo
-            counts, gradients = (1 + found.others, found.reached, self.starts), found.gradients
+            counts, gradients = (1 + found.others, found.reached, found.starts), found.gradients
         params = guide.from_gaussian(problem, loc[:d], factor)
         if params is None:
             params = guide.init(problem, state.key)
@@ -178,7 +186,7 @@ class FixedNoise(Algorithm):
     def _fit(self, problem: Problem, guide: NoiseGuide, state: NoiseState, rng: np.random.Generator) -> NoiseState:
         size = guide.noise_size(problem.program)
         rows = max(_PER_DIM * size, _LEAST) * 4**state.level
-        fitted = _Fit(problem, guide, state)
+        fitted = NoiseFit(problem, guide, state.params, state.point, state.units)
         noise = orthogonal_antithetic(rows, size, rng, radii="stratified")
         x, status = _climbed(fitted, noise, self.steps)
         x = _rooted(fitted, noise, x) if guide.evaluable and status != "nonfinite" else x
@@ -202,65 +210,14 @@ class FixedNoise(Algorithm):
         )
 
 
-class _Fit:
-    """The objective of one level as functions of one flat vector, counting gradients."""
-
-    def __init__(self, problem: Problem, guide: NoiseGuide, state: NoiseState):
-        self.problem, self.guide, self.units = problem, guide, state.units
-        self.shapes = tuple((name, np.shape(value)) for name, value in state.params.items())
-        self.start = np.concatenate([*(np.ravel(v) for v in state.params.values()), state.point]).astype(float)
-        self.own = len(self.start) - len(state.point)
-        self.static = (problem.program, guide, self.shapes)
-        self.gradients = 0
-
-    def parts(self, x: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The guide's parameters by name, and the model's."""
-        guide, model = _unflatten(x, self.shapes)
-        return {name: np.asarray(value) for name, value in guide.items()}, np.asarray(model)
-
-    def value_and_grad(self, x: np.ndarray, noise: np.ndarray, landing: bool = False) -> tuple[float, np.ndarray]:
-        """The fixed-noise ELBO and its gradient, or the gradient without its score."""
-        total, slope = 0.0, np.zeros_like(x)
-        for block, weight in _blocks(noise):
-            value, gradient = _objective(*self.static, landing, _real(x), _real(block), _real(weight), *self._inputs)
-            total += float(value)
-            slope += np.asarray(gradient, float)
-        self.gradients += len(noise)
-        return total / len(noise), slope / len(noise)
-
-    def fisher(self, x: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        r"""$E_q[\nabla\log q\,\nabla\log q^\top]$ of the guide's parameters, or its diagonal where they are many."""
-        if not self.guide.evaluable:
-            return np.ones(self.own)
-        dense = self.own <= _DENSE
-        total: Any = 0.0
-        for block, weight in _blocks(noise):
-            part = _scores(*self.static, dense, _real(x), _real(block), _real(weight), *self._inputs)
-            total = total + np.asarray(part, float)
-        return total / len(noise)
-
-    def log_weights(self, x: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Log weights of draws, ``float64[rows]``."""
-        self.gradients += len(noise)
-        parts = [
-            np.asarray(_weights(*self.static, _real(x), _real(block), *self._inputs), float)[weight > 0]
-            for block, weight in _blocks(noise)
-        ]
-        return np.concatenate(parts)
-
-    @property
-    def _inputs(self) -> tuple[Any, ...]:
-        return (self.problem.inputs,)
-
-
-def _climbed(fitted: _Fit, noise: np.ndarray, steps: int) -> tuple[np.ndarray, str]:
+def _climbed(fitted: NoiseFit, noise: np.ndarray, steps: int) -> tuple[np.ndarray, str]:
     """The optimum of the fixed-noise ELBO by L-BFGS, and how it ended."""
     x, status, left = fitted.start, "budget", steps
     first, _ = fitted.value_and_grad(x, noise)
     if not np.isfinite(first):
         return x, "nonfinite"
     for _ in range(_ROUNDS):
-        towards = _metric(fitted, noise, x)
+        towards = information_metric(fitted, noise, x)
         base = x
 
         def loss(a: np.ndarray, base: np.ndarray = base, towards: Any = towards) -> tuple[float, np.ndarray]:
@@ -283,12 +240,12 @@ def _climbed(fitted: _Fit, noise: np.ndarray, steps: int) -> tuple[np.ndarray, s
     return x, status
 
 
-def _rooted(fitted: _Fit, noise: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _rooted(fitted: NoiseFit, noise: np.ndarray, x: np.ndarray) -> np.ndarray:
     """The root of the gradient without score next to an optimum, by Broyden's steps in the guide's metric.
 
     Where the steps do not lead there, or lead to a lower ELBO than the draws' noise explains, the optimum stays.
     """
-    towards = _metric(fitted, noise, x)
+    towards = information_metric(fitted, noise, x)
 
     def residual(x: np.ndarray) -> np.ndarray:
         return towards(fitted.value_and_grad(x, noise, landing=True)[1], True)
@@ -304,6 +261,7 @@ def _rooted(fitted: _Fit, noise: np.ndarray, x: np.ndarray) -> np.ndarray:
         step = r.copy()
         for s, u in zip(s_list, u_list, strict=True):
             step += s * (u @ r)
+        step *= min(1.0, _REACH / float(np.linalg.norm(step)))
         new = at + towards(step, False)
         after = residual(new)
         y = after - r
@@ -322,27 +280,6 @@ def _rooted(fitted: _Fit, noise: np.ndarray, x: np.ndarray) -> np.ndarray:
     return at if np.isfinite(gain).all() and gain.mean() > -OVERFIT else start
 
 
-def _metric(fitted: _Fit, noise: np.ndarray, x: np.ndarray) -> Callable[[np.ndarray, bool], np.ndarray]:
-    r"""Maps steps of unit information to steps of the parameters, $L^{-\top}$, and gradients back, $L^{-1}$."""
-    own, fisher = fitted.own, fitted.fisher(x, noise)
-    diagonal = np.diagonal(fisher) if fisher.ndim == 2 else fisher
-    floor = 1e-8 * max(float(diagonal.max(initial=0.0)), 1e-300)
-    unit = np.concatenate([1 / np.sqrt(np.maximum(diagonal, floor)), fitted.units])
-    if fisher.ndim == 1 or not np.isfinite(fisher).all():
-        unit = np.where(np.isfinite(unit), unit, 1.0)
-        return lambda v, back: unit * v
-    scaled = fisher * np.outer(unit[:own], unit[:own])
-    # Scores of fewer draws than parameters leave directions without information.
-    root = np.linalg.cholesky(scaled + (1e-3 if own > len(noise) else 1e-6) * np.eye(own))
-
-    def towards(v: np.ndarray, back: bool) -> np.ndarray:
-        head = v[:own] * unit[:own] if back else v[:own]
-        head = solve_triangular(root, head, lower=True, trans=0 if back else 1)
-        return np.concatenate([head if back else head * unit[:own], v[own:] * unit[own:]])
-
-    return towards
-
-
 def _noise_guide(guide: Guide) -> NoiseGuide:
     if isinstance(guide, NoiseGuide):
         return guide
@@ -357,75 +294,3 @@ def _noise_guide(guide: Guide) -> NoiseGuide:
 def _centredness(problem: Problem, guide: Guide) -> np.ndarray:
     lam = getattr(guide, "centredness", 1.0)
     return np.asarray(lam, float) if isinstance(lam, tuple) else problem.centredness(lam)
-
-
-def _real(array: np.ndarray) -> np.ndarray:
-    return np.asarray(array, real_dtype())
-
-
-def _blocks(noise: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of one size, the last one padded with rows of weight zero."""
-    found = []
-    for start in range(0, len(noise), _BLOCK):
-        block = noise[start : start + _BLOCK]
-        weight = np.zeros(_BLOCK)
-        weight[: len(block)] = 1.0
-        found.append((np.concatenate([block, np.repeat(block[:1], _BLOCK - len(block), axis=0)]), weight))
-    return found
-
-
-def _unflatten(x: Any, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple[dict[str, Any], Any]:
-    params, start = {}, 0
-    for name, shape in shapes:
-        stop = start + int(np.prod(shape))
-        params[name] = x[start:stop].reshape(shape)
-        start = stop
-    return params, x[start:]
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _objective(
-    program: Program, guide: NoiseGuide, shapes: Any, landing: bool, x: Any, noise: Any, weight: Any, inputs: Any
-) -> Any:
-    count_compilation()
-
-    def total(x: Any) -> Any:
-        params, model = _unflatten(x, shapes)
-
-        def one(noise: Any) -> Any:
-            point, log_q = guide.push(program, params, noise, inputs)
-            if landing:
-                log_q = guide.log_prob(program, jax.lax.stop_gradient(params), point, inputs)
-            return log_p(program, point, model, inputs) - log_q
-
-        return jnp.sum(jax.vmap(one)(noise) * weight)
-
-    return jax.value_and_grad(total)(x)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _scores(
-    program: Program, guide: NoiseGuide, shapes: Any, dense: bool, x: Any, noise: Any, weight: Any, inputs: Any
-) -> Any:
-    count_compilation()
-    params, _ = _unflatten(x, shapes)
-
-    def one(noise: Any) -> Any:
-        point = jax.lax.stop_gradient(guide.push(program, params, noise, inputs)[0])
-        slope = jax.grad(lambda p: guide.log_prob(program, p, point, inputs))(params)
-        return jnp.concatenate([jnp.ravel(slope[name]) for name, _ in shapes])
-
-    scores = jax.vmap(one)(noise)
-    return (scores * weight[:, None]).T @ scores if dense else weight @ scores**2
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _weights(program: Program, guide: NoiseGuide, shapes: Any, x: Any, noise: Any, inputs: Any) -> Any:
-    count_compilation()
-    params, model = _unflatten(x, shapes)
-
-    def one(noise: Any) -> Any:
-        point, log_q = guide.push(program, params, noise, inputs)
-        return log_p(program, point, model, inputs) - log_q
-
-    return jax.vmap(one)(noise)

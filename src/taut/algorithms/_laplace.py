@@ -75,7 +75,7 @@ class Laplace(Algorithm):
     def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> LaplaceState:
         """See `Algorithm`."""
         guide = full_rank_only("Laplace", problem, guide)
-        return LaplaceState(begin(problem, guide.centredness, key), None)
+        return LaplaceState(begin(problem, guide.centredness, key, guide, self.starts), None)
 
     def step(self, problem: Problem, guide: Guide, state: LaplaceState) -> tuple[LaplaceState, Progress]:
         """All climbs, the polish of their ends, or the curvature at the best."""
@@ -103,7 +103,7 @@ class Laplace(Algorithm):
                 raise flat_direction(problem, state.mode)
             mean, factor = state.mode.mean, state.mode.factor
             scores = [c.polished.log_evidence for c in search.modes.candidates]
-            counts = mode_count(search.modes, scores, self.starts)
+            counts = mode_count(search.modes, scores, self.starts if search.given is None else len(search.given))
             notes = (f"The Laplace approximation of the log evidence is {state.mode.log_evidence:.6f} nats.",)
         elif search.starts is not None:
             best = int(np.argmax(search.starts.elbos))

@@ -42,6 +42,7 @@ def explore_large(
     *,
     params: int,
     difference: float,
+    given: np.ndarray | None = None,
     ticks: int = 200,
     tolerance: float = 1e-4,
 ) -> LargeStarts:
@@ -58,16 +59,17 @@ def explore_large(
         starts: climbs, from uniform points in (-2, 2).
         params: P, trailing coordinates without spread.
         difference: half-width of differences of gradients.
+        given: starting points to use instead, ``(n, D + P)``.
         ticks: most calls.
         tolerance: a climb ends when its decrement is below this many nats for each coordinate: only a start is wanted.
 
     Returns:
         `LargeStarts`.
     """
-    x, log_p, grad, gradients = first_points(evaluate, dim, rng, starts, 2.0, None)
-    n, d = starts, dim - params
+    x, log_p, grad, gradients = first_points(evaluate, dim, rng, starts, 2.0, given)
+    n, d = len(x), dim - params
     alive = np.isfinite(log_p)
-    f, g, memory = -log_p, -grad, Limited(starts, dim)
+    f, g, memory = -log_p, -grad, Limited(n, dim)
     direction = -g
     slope = -np.einsum("ij,ij->i", g, g)
     t = 1.0 / np.maximum(1.0, np.sqrt(-slope))

@@ -19,7 +19,7 @@ from taut.algorithms._large_starts import LargeStarts, explore_large
 from taut.algorithms._low_rank_shape import round_shape
 from taut.algorithms._low_rank_steps import Fitted, gain, low_rank_round, tested
 from taut.algorithms._mean_field import mean_field_draws
-from taut.algorithms._starts import Evaluate
+from taut.algorithms._starts import Evaluate, given_starts
 from taut.guides import Guide, LowRank
 from taut.problem import Problem
 
@@ -182,6 +182,7 @@ class LowRankDraws(Algorithm):
             explore_large(
                 evaluator(problem, way), problem.dim + problem.num_params, rng, -(-self.starts // len(ways)),
                 params=problem.num_params, difference=_DIFFERENCE[problem.precision],
+                given=given_starts(problem, guide, way, rng, self.starts),
             )
             for way in ways
         ]  # fmt: skip

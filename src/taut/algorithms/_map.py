@@ -54,7 +54,7 @@ class MAP(Algorithm):
                 expected="a Delta guide",
                 remedy="algorithm=taut.algorithms.Laplace()",
             )
-        return begin(problem, guide.centredness, key)
+        return begin(problem, guide.centredness, key, guide, self.starts)
 
     def step(self, problem: Problem, guide: Guide, state: Search) -> tuple[Search, Progress]:
         """All climbs, or the polish of their ends."""
@@ -74,7 +74,7 @@ class MAP(Algorithm):
             scores = [c.polished.log_p for c in state.modes.candidates]
             best = state.modes.candidates[int(np.argmax(scores))].polished
             point, flat = best.mean, flat_sites(problem, best)
-            counts = mode_count(state.modes, scores, self.starts)
+            counts = mode_count(state.modes, scores, self.starts if state.given is None else len(state.given))
         elif state.starts is not None:
             point = state.starts.ends[int(np.argmax(state.starts.end_log_p))]
         else:

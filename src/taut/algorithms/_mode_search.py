@@ -13,7 +13,7 @@ from taut.algorithms._algorithm import Progress
 from taut.algorithms._deterministic import COMPARABLE, evaluator, impossible_start
 from taut.algorithms._modes import Modes, find_modes
 from taut.algorithms._polish import Polished
-from taut.algorithms._starts import Starts, explore
+from taut.algorithms._starts import Starts, explore, given_starts
 from taut.guides import FullRank, Guide
 from taut.problem import Problem
 
@@ -24,13 +24,15 @@ _DIFFERENCE = {"float64": 1e-3, "float32": 3e-2}
 
 
 class Search(NamedTuple):
-    """Where a search stands: the key, the coordinates, what the climbs and then the polish found, gradients so far."""
+    """Where a search stands: the key, the coordinates, what the climbs and then the polish found, gradients so far,
+    and the points that the guide wants the climbs to start from, if any."""
 
     key: Any
     centredness: np.ndarray
     starts: Starts | None
     modes: Modes | None
     gradients: int
+    given: np.ndarray | None = None
 
 
 def centredness_of(problem: Problem, lam: float | tuple[float, ...]) -> np.ndarray:
@@ -67,9 +69,13 @@ def precise(problem: Problem) -> dict[str, Any]:
     return {"tolerance": _TOLERANCE[problem.precision], "difference": _DIFFERENCE[problem.precision]}
 
 
-def begin(problem: Problem, lam: float | tuple[float, ...], key: int | jax.Array) -> Search:
-    """A search before its first step."""
-    return Search(key, centredness_of(problem, lam), None, None, 0)
+def begin(
+    problem: Problem, lam: float | tuple[float, ...], key: int | jax.Array, guide: Guide | None = None, most: int = 8
+) -> Search:
+    """A search before its first step; a guide with a start of its own says where, in ``most`` points at most."""
+    centredness = centredness_of(problem, lam)
+    given = None if guide is None else given_starts(problem, guide, centredness, generator(key, 2), most)
+    return Search(key, centredness, None, None, 0, given)
 
 
 def advance(problem: Problem, search: Search, starts: int, most: int) -> tuple[Search, Progress]:
@@ -81,7 +87,7 @@ def advance(problem: Problem, search: Search, starts: int, most: int) -> tuple[S
     evaluate = evaluator(problem, search.centredness)
     if search.starts is None:
         rng = generator(search.key, 0)
-        found = explore(evaluate, problem.dim + problem.num_params, rng, starts=starts)
+        found = explore(evaluate, problem.dim + problem.num_params, rng, starts=starts, given=search.given)
         if found.never_finite == len(found.points):
             raise impossible_start(problem, found.points[0], search.centredness, starts)
         search = search._replace(starts=found, gradients=found.gradients)

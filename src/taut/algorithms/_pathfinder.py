@@ -14,7 +14,7 @@ from taut.algorithms._algorithm import Algorithm, Progress, Solution
 from taut.algorithms._deterministic import evaluator, impossible_start
 from taut.algorithms._mode_search import centredness_of
 from taut.algorithms._modes import same_mode
-from taut.algorithms._starts import Starts, explore
+from taut.algorithms._starts import Starts, explore, given_starts
 from taut.guides import FullRank, GaussianMixture, Guide
 from taut.problem import Problem
 
@@ -100,6 +100,7 @@ class Pathfinder(Algorithm):
             draws=self.draws,
             ticks=self.ticks,
             radius=self.radius,
+            given=given_starts(problem, guide, state.centredness, generator(state.key, 2), self.paths),
             tolerance=self.tolerance if problem.precision == "float64" else max(self.tolerance, _SINGLE),
         )
         if found.never_finite == len(found.points):
@@ -128,9 +129,9 @@ class Pathfinder(Algorithm):
             order = [best]
             notes = ("The model has parameters of its own: q is the Gaussian of the best path alone.",)
         means, factors = found.points[order, :d], found.factors[order]
-        lost = self.paths - len(order)
+        lost = len(found.points) - len(order)
         if lost and not notes:
-            notes = (f"{lost} of {self.paths} paths ended far below the best one and were left out.",)
+            notes = (f"{lost} of {len(found.points)} paths ended far below the best one and were left out.",)
         point = found.points[best, d:]
         if len(order) == 1:
             return Solution(guide, FullRank.from_moments(means[0], factors[0]), point, status, notes=notes)
@@ -142,6 +143,6 @@ class Pathfinder(Algorithm):
             params,
             point,
             status,
-            modes=(1, reached, self.paths),
+            modes=(1, reached, len(found.points)),
             notes=notes,
         )

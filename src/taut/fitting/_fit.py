@@ -14,8 +14,19 @@ import numpy as np
 from taut import diagnostics, report
 from taut._precision import Precision
 from taut._threads import one_blas_thread
-from taut.algorithms import SVI, Algorithm, Auto, FixedDraws, FlowSVI, LowRankDraws, Progress, Run, Solution, widened
-from taut.fitting._amortisation import amortisation_notes
+from taut.algorithms import (
+    SVI,
+    Algorithm,
+    Auto,
+    FixedDraws,
+    FixedNoise,
+    FlowSVI,
+    LowRankDraws,
+    Progress,
+    Run,
+    Solution,
+    widened,
+)
 from taut.fitting._by_hand import as_family
 from taut.fitting._loss import observations
 from taut.fitting._remarks import has_no_mean, remarks
@@ -117,7 +128,6 @@ def fit(
     verifier = verify_large if isinstance(solution.guide, LowRank) else verify_solution
     verified, notes = verifier(problem, solution, weighed, weighing, key) if probing else (None, ())
     notes += remarks(problem, solution, weighed, weighing, None if verified is None else verified.values)
-    notes += amortisation_notes(problem, solution, key)
     verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=not verify)
     kinds, supports = _kinds(problem, weighed.values)
     values, log_weights = weighed.values, None if weighed.log_weights is None else weighed.log_weights.ravel()
@@ -167,7 +177,9 @@ def _choose(
         return LowRankDraws(), family
     if isinstance(family, Flow):
         return FlowSVI(), family
-    return (FixedDraws() if isinstance(family, FullRank | MeanField | Delta) else SVI()), family
+    if isinstance(family, FullRank | MeanField | Delta):
+        return FixedDraws(), family
+    return (FixedNoise() if FixedNoise.suits(problem, family) else SVI()), family
 
 
 def _working(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from taut._draws import gaussian_log_density, pool
 from taut._keys import generator
 from taut.guides._gaussian import flat
 from taut.guides._guide import Flat, NoiseGuide
+from taut.guides._start import Start, first_loc
 from taut.problem import Problem, Program
 
 _INITIAL_SCALE = 0.1  # as narrow as the other Gaussians begin
@@ -37,15 +38,17 @@ class LowRank(NoiseGuide):
     Args:
         rank: largest number of directions $r$; an algorithm may need fewer, and D latents have no more than D.
         centredness: 1 is the model as written, 0 non-centres hierarchical latents; a tuple sets each coordinate.
+        start: where to begin; near the origin by default.
     """
 
     rank: int = 10
     centredness: float | tuple[float, ...] = 1.0
+    start: Start | None = field(default=None, compare=False)
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
-        """A narrow round normal near the origin, with random directions."""
+        """A narrow round normal where the start says, with random directions."""
         d, rng = problem.dim, generator(key)
-        loc = rng.uniform(-0.1, 0.1, d)
+        loc = first_loc(self.start, problem, self.centredness, key)
         directions = np.linalg.qr(rng.standard_normal((d, min(self.rank, d))))[0]
         return self.from_moments(loc, np.full(d, _INITIAL_SCALE), directions, np.zeros(directions.shape[1]))
 

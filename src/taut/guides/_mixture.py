@@ -3,7 +3,7 @@ r"""A mixture of full-rank Gaussians: what several modes of comparable mass need
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from taut._draws import gaussian_log_density, pool
 from taut._keys import generator
 from taut.guides._gaussian import FullRank, flat
 from taut.guides._guide import Flat, Guide
+from taut.guides._start import Start, first_loc
 from taut.problem import Problem, Program
 
 
@@ -28,14 +29,17 @@ class GaussianMixture(Guide):
     Args:
         components: number of components $K$.
         centredness: 1 is the model as written, 0 non-centres hierarchical latents; a tuple sets each coordinate.
+        start: where to scatter the components about; the origin by default.
     """
 
     components: int
     centredness: float | tuple[float, ...] = 1.0
+    start: Start | None = field(default=None, compare=False)
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
-        """Narrow normals scattered around the origin."""
-        loc = generator(key).uniform(-1.0, 1.0, (self.components, problem.dim))
+        """Narrow normals scattered around the start."""
+        centre = 0.0 if self.start is None else first_loc(self.start, problem, self.centredness, key)
+        loc = centre + generator(key).uniform(-1.0, 1.0, (self.components, problem.dim))
         return self.from_moments(np.ones(self.components), loc, np.stack([0.1 * np.eye(problem.dim)] * self.components))
 
     @staticmethod

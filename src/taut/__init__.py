@@ -15,7 +15,7 @@ from taut.problem import Problem
 __version__ = "0.1.0"
 
 # Rooms that a fit does not need load on first use.
-_ON_DEMAND = ("data", "diagnostics", "interop", "nn", "report", "testing")
+_ON_DEMAND = ("data", "diagnostics", "interop", "nn", "plots", "report", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """Should you believe it: importance weights, k-hat, reweighted moments, and the verdict made of them. NumPy only."""
 
 from taut.diagnostics._evidence import FINITE_VARIANCE, EvidenceLine, Pool, from_posterior, from_weights, pooled
+from taut.diagnostics._evidence_curve import EvidenceCurve, evidence_curve
 from taut.diagnostics._evidence_interval import EvidenceInterval, interval
 from taut.diagnostics._jackknife import jackknife
 from taut.diagnostics._judge import judge
@@ -29,6 +30,7 @@ __all__ = [
     "Check",
     "Comparison",
     "Evidence",
+    "EvidenceCurve",
     "EvidenceInterval",
     "EvidenceLine",
     "Limits",
@@ -40,6 +42,7 @@ __all__ = [
     "against",
     "compare",
     "cov",
+    "evidence_curve",
     "fit_pareto",
     "from_posterior",
     "from_weights",

@@ -1,8 +1,9 @@
 """`fit`, its result, and keeping it."""
 
+from taut.fitting._evidence import pool_of
 from taut.fitting._fit import fit
 from taut.fitting._marginal import Marginal
 from taut.fitting._mle import Estimate, fit_mle
 from taut.fitting._result import Fit, load
 
-__all__ = ["Estimate", "Fit", "Marginal", "fit", "fit_mle", "load"]
+__all__ = ["Estimate", "Fit", "Marginal", "fit", "fit_mle", "load", "pool_of"]

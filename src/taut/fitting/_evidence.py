@@ -119,8 +119,20 @@ def _backed(line: EvidenceLine, fit: Fit) -> EvidenceLine:
     return replace(line, holds=False, rests_on="a q that the verdict trusts")
 
 
-def _pool(fit: Fit, particles: int, key: int | jax.Array, rng: np.random.Generator) -> Pool:
-    """Log weights in groups: by row where rows are independent, else those of the verdict, or more if they are few."""
+def pool_of(fit: Fit, key: int | jax.Array = 0, least: int = 0) -> np.ndarray:
+    """Log weights of q's draws: by row where rows are independent, else those of the verdict, or more if they are few.
+
+    Args:
+        fit: a fit; a loaded one gives what it kept.
+        key: an integer or a JAX key, of fresh draws.
+        least: how many at least.
+
+    Returns:
+        ``float64[N]``, or ``float64[N, rows]``.
+
+    Raises:
+        TautError: ``bad-combination`` for a point, which has none.
+    """
     kept = fit.guide_log_weights if fit.log_weights is None else fit.log_weights
     if kept is None:
         raise TautError(
@@ -130,7 +142,23 @@ def _pool(fit: Fit, particles: int, key: int | jax.Array, rng: np.random.Generat
             remedy="taut.fit(model, data).evidence()",
         )
     problem, solution = fit.problem, fit.solution
-    most = (len(kept) if problem is None or solution is None else _MOST_DRAWS) // _GROUPS
+    if problem is None or solution is None:
+        return kept
+    fresh = jax.random.fold_in(jax_key(key), 4001)
+    by_row = row_log_weights(problem, solution, max(len(kept), least), fresh, least=least)
+    if by_row is not None:
+        return by_row
+    if least <= len(kept):
+        return kept
+    more = weigh_solution(problem, solution, least, fresh).log_weights
+    assert more is not None
+    return more.ravel()
+
+
+def _pool(fit: Fit, particles: int, key: int | jax.Array, rng: np.random.Generator) -> Pool:
+    """Log weights in groups of K."""
+    kept = fit.guide_log_weights if fit.log_weights is None else fit.log_weights
+    most = _MOST_DRAWS // _GROUPS if fit.problem is not None or kept is None else len(kept) // _GROUPS
     if isinstance(particles, bool) or not isinstance(particles, int) or not 1 <= particles <= most:
         raise TautError(
             "bad-argument",
@@ -139,17 +167,9 @@ def _pool(fit: Fit, particles: int, key: int | jax.Array, rng: np.random.Generat
             expected=f"a whole number from 1 to {most:,}",
             remedy="fit.evidence(particles=64)",
         )
-    if problem is None or solution is None:
-        return diagnostics.pooled(kept, particles, rng)
-    least, fresh = particles * _GROUPS, jax.random.fold_in(jax_key(key), 4001)
-    by_row = row_log_weights(problem, solution, max(len(kept), least), fresh, least=least)
-    if by_row is not None:
-        return diagnostics.pooled(by_row, particles, rng)
-    if least > len(kept):
-        more = weigh_solution(problem, solution, least, fresh).log_weights
-        assert more is not None
-        kept = more.ravel()
-    return diagnostics.pooled(kept, min(particles, len(kept) // _GROUPS), rng)
+    found = pool_of(fit, key, particles * _GROUPS)
+    # Where the sites are very many, fewer draws are made than were asked for.
+    return diagnostics.pooled(found, min(particles, len(found) // _GROUPS), rng)
 
 
 def _moved(fit: Fit, method: Method, key: int | jax.Array) -> Moved | None:

@@ -15,5 +15,6 @@ from taut.report._plots import marginals as marginals
 from taut.report._plots import objective as objective
 from taut.report._plots import pairs as pairs
 from taut.report._plots import weights as weights
+from taut.report._plots_evidence import evidence as evidence
 from taut.report._progress import Progress as Progress
 from taut.report._table import text as text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taut._errors import TautError
@@ -122,6 +123,18 @@ def key(weighted: bool, dots: bool = False, moved: bool = False) -> list[Any]:
         return both + [Line2D([], [], color=WEIGHTED, label=corrected, **style)] if corrected else both
     guide = Patch(color=GUIDE, alpha=0.45, linewidth=0, label="guide")
     return [guide, Line2D([], [], color=WEIGHTED, linewidth=1.4, label=corrected)] if corrected else [guide]
+
+
+def line_key(entries: Sequence[tuple[str, str, str]]) -> list[Any]:
+    """Handles of lines: label, colour, and marker; a line without a marker is dashed."""
+    from matplotlib.lines import Line2D
+
+    marked: dict[str, Any] = {"linewidth": 1.3, "markersize": 4}
+    dashed: dict[str, Any] = {"linewidth": 0.9, "dashes": (4, 3)}
+    return [
+        Line2D([], [], color=colour, label=label, **({**marked, "marker": marker} if marker else dashed))
+        for label, colour, marker in entries
+    ]
 
 
 def blank(words: str) -> Figure:

@@ -9,6 +9,7 @@ from taut.algorithms._deterministic import FixedDraws
 from taut.algorithms._fixed_noise import FixedNoise
 from taut.algorithms._flow_svi import FlowSVI
 from taut.algorithms._information import covariance_at
+from taut.algorithms._ivon import IVON
 from taut.algorithms._laplace import Laplace
 from taut.algorithms._linear_response import Response, linear_response
 from taut.algorithms._log_weights import LogWeights
@@ -23,6 +24,7 @@ from taut.algorithms._svi import SVI
 from taut.algorithms._warm import warm_state
 
 __all__ = [
+    "IVON",
     "MAP",
     "SVI",
     "Algorithm",

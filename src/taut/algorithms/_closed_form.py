@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from taut._errors import TautError
-from taut.guides import Flat, FullRank, Guide, MeanField
+from taut.guides import Flat, FullRank, Guide, MeanField, MeanFieldNet
 from taut.problem import Program, fill
 
 
@@ -36,7 +36,7 @@ def check_closed_form(guide: Guide) -> None:
     Raises:
         TautError: ``bad-combination``.
     """
-    if not isinstance(guide, MeanField | FullRank):
+    if not isinstance(guide, MeanField | FullRank | MeanFieldNet):
         raise TautError(
             "bad-combination",
             site="kl",
@@ -78,7 +78,12 @@ def closed_log_weights(program: Program, guide: Guide, draw: Any, model: Any, po
     loc, spread = draw["loc"], _spread(draw)
     expected = 0.5 * (terms(at(loc + spread), closed) + terms(at(loc - spread), closed))
     entropy = -guide.log_prob(program, draw, at(loc), inputs) + 0.5 * program.dim
-    return jax.vmap(lambda point: terms(point, others))(points) + expected + entropy
+
+    def sampled(point: Flat) -> Any:
+        rows = guide.row_densities(program, draw, point, model, inputs)
+        return terms(point, [name for name in others if name not in rows]) + sum(rows.values())
+
+    return jax.vmap(sampled)(points) + expected + entropy
 
 
 def _spread(params: Any) -> Any:

@@ -73,10 +73,33 @@ def check_combination(
             remedy=f"taut.algorithms.SVI(steps={4 * objective.warm_up})",
         )
     _check_noise_guide(problem, guide, objective, noise)
+    _check_by_rows(guide, objective, estimator)
     if isinstance(estimator, QuadraticControl):
         _check_gaussian(problem, guide, objective)
     if isinstance(estimator, GeneralizedDoublyReparam):
         check_learned_priors(problem, guide)
+
+
+def _check_by_rows(guide: Guide, objective: Objective, estimator: GradientEstimator) -> None:
+    """Noise of its own for every row: each row's draw is another, so that nothing but means can be taken of them."""
+    if not guide.by_rows or (kind_of(objective) == "mean" and isinstance(estimator, Pathwise)):
+        return
+    name = type(guide).__name__
+    if kind_of(objective) != "mean":
+        raise TautError(
+            "bad-combination",
+            site="objective",
+            found=f"{name} with {objective}",
+            expected="a mean of log-weights, the ELBO: a logarithm of a mean needs one draw for all rows",
+            remedy="objective=taut.objectives.ELBO(), or guide=taut.guides.MeanField()",
+        )
+    raise TautError(
+        "bad-combination",
+        site="gradient",
+        found=f"{name} with {type(estimator).__name__}",
+        expected="Pathwise: the rows have noise of their own, which the noise of log q does not cancel",
+        remedy="gradient=taut.gradients.Pathwise()",
+    )
 
 
 def _check_noise_guide(problem: Problem, guide: Guide, objective: Objective, noise: Noise) -> None:

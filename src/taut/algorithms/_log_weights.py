@@ -2,7 +2,7 @@ r"""Log-weights, $\log w = \log p(x, z) - \log q(z)$ with $z \sim q$: the one pl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from taut.guides import Flat, Guide, NoiseGuide, Point
 from taut.problem import Program, fill, log_joint
 
 
-def log_p(program: Program, point: Point, model: Any, inputs: Any) -> Any:
+def log_p(program: Program, point: Point, model: Any, inputs: Any, rows: Mapping[str, Any] | None = None) -> Any:
     r"""$\log p_\theta(x, z)$ in nats at a guide's point; traceable.
 
     Args:
@@ -25,10 +25,13 @@ def log_p(program: Program, point: Point, model: Any, inputs: Any) -> Any:
         point: `Flat` coordinates, whose density includes the Jacobian of the map, or values in the model's own space.
         model: unconstrained values of the model's parameters, ``float[num_params]``.
         inputs: `Problem.inputs`.
+        rows: log densities of sites that stand in place of those at the point; see `Guide.row_densities`.
 
     Returns:
         A scalar.
     """
+    if rows:
+        return sum(log_p_parts(program, point, model, inputs, rows))
     if isinstance(point, Flat):
         whole = jnp.concatenate([point.coordinates, model]) if program.num_params else point.coordinates
         return log_joint(program, whole, point.centredness, *inputs)
@@ -36,11 +39,14 @@ def log_p(program: Program, point: Point, model: Any, inputs: Any) -> Any:
     return sum(program.evaluate("plain", model_holes(program, model), *inputs, values=values).values())
 
 
-def log_p_parts(program: Program, point: Point, model: Any, inputs: Any) -> tuple[Any, Any]:
+def log_p_parts(
+    program: Program, point: Point, model: Any, inputs: Any, rows: Mapping[str, Any] | None = None
+) -> tuple[Any, Any]:
     r"""$\log p$ of the latents, Jacobians included, and of everything else; arguments as for `log_p`."""
     if isinstance(point, Flat):
         whole = jnp.concatenate([point.coordinates, model]) if program.num_params else point.coordinates
-        terms = program.evaluate("density", fill(program, whole, point.centredness), *inputs)
+        others = [name for name in program.outputs["density"] if name not in (rows or {})]
+        terms = program.evaluate("density", fill(program, whole, point.centredness), *inputs, names=others) | (rows or {})
     else:
         values = {name: jnp.asarray(value, real_dtype()) for name, value in point.items()}
         terms = program.evaluate("plain", model_holes(program, model), *inputs, values=values)
@@ -84,9 +90,10 @@ class LogWeights:
         def one(point: Point, log_q: Any) -> Any:
             if density is not draw:
                 log_q = self.guide.log_prob(self.program, density, point, self.inputs)
+            rows = self.guide.row_densities(self.program, draw, point, model, self.inputs)
             if self.kl_weight is None:
-                return log_p(self.program, point, model, self.inputs) - log_q
-            prior, rest = log_p_parts(self.program, point, model, self.inputs)
+                return log_p(self.program, point, model, self.inputs, rows) - log_q
+            prior, rest = log_p_parts(self.program, point, model, self.inputs, rows)
             return rest + self.kl_weight * (prior - log_q)
 
         if self.closed_form:

@@ -232,7 +232,7 @@ class SVI(Algorithm):
     def _estimator(self, guide: Guide) -> GradientEstimator:
         if self.gradient is not None:
             return self.gradient
-        if not guide.evaluable:
+        if not guide.evaluable or guide.by_rows:
             return Pathwise()
         return default_estimator(self.objective, self.noise, still=bool(guide.still))
 

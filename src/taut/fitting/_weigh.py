@@ -10,7 +10,7 @@ import numpy as np
 
 from taut._keys import generator
 from taut.algorithms import Solution
-from taut.guides import Delta, Flat, bind
+from taut.guides import Delta, Flat, MCDropout, bind
 from taut.problem import Problem
 
 BATCHES = 4
@@ -65,7 +65,7 @@ def _weigh_flat(
     points = np.concatenate([z, params], axis=1) if problem.num_params else z
     values = problem.constrain(points, lam)
     coordinates = coordinates_of(problem, z, values)
-    if isinstance(solution.guide, Delta):
+    if isinstance(solution.guide, Delta | MCDropout):
         return Weighed(values, coordinates, None)
     log_p, _ = problem.kernel()(points, lam)
     return Weighed(values, coordinates, log_p.reshape(log_q.shape) - log_q)

@@ -21,10 +21,12 @@ class Flat(NamedTuple):
     Attributes:
         coordinates: ``float[D]``, laid out as `Problem.layout` says.
         centredness: ``float[D + P]``: which coordinates hierarchical latents are in.
+        stream: words of a key, where a guide draws noise for every row of data by itself (see `Guide.row_densities`).
     """
 
     coordinates: Any
     centredness: Any
+    stream: Any = None
 
 
 # A point is either `Flat`, or a mapping of values in the model's own space.
@@ -89,6 +91,27 @@ class Guide(abc.ABC):
     def still_log_prob(self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None) -> Any:
         """Log probability of the `still` sites in the draw of that key; differentiable in ``params``, traceable."""
         return 0.0
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether it draws noise for every row of data by itself, so that only means of log-weights are estimated."""
+        return False
+
+    def row_densities(
+        self, program: Program, params: Mapping[str, Any], point: Any, model: Any, inputs: Any
+    ) -> dict[str, Any]:
+        r"""Log densities of observed sites at a draw with noise of its own for every row, by name; none by default.
+
+        They stand in place of the sites' densities at the point: their mean over draws is the same, their noise less.
+
+        Args:
+            program: the traced model.
+            params: the guide's parameters, which the draw follows; differentiable.
+            point: what `sample_and_log_prob` returned.
+            model: unconstrained values of the model's parameters.
+            inputs: `Problem.inputs`.
+        """
+        return {}
 
     @abc.abstractmethod
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:

@@ -135,6 +135,25 @@ class Program:
         results = [{name: found[index] for name, index in members[g].items()} for g in groups]
         return results[0] if isinstance(group, str) else results
 
+    def variables(
+        self,
+        wanted: list[Any],
+        given: Mapping[Any, Any],
+        holes: Mapping[str, Any],
+        inputs: list[Any],
+        consts: list[Any],
+    ) -> list[Any]:
+        """Evaluate variables of the jaxpr, inner ones too, at given values of others; only what they need is computed.
+
+        Args:
+            wanted: variables of ``closed.jaxpr``.
+            given: values of variables, in place of what the equations give.
+            holes, inputs, consts: as for `evaluate`.
+        """
+        jaxpr = self.closed.jaxpr
+        part = jaxpr.replace(outvars=list(wanted), debug_info=jaxpr.debug_info.with_unknown_names())
+        return _run(part, list(range(len(wanted))), given, holes, inputs, consts)
+
     def fixed(self, group: str = "observed") -> list[str]:
         """The names in a group whose values depend on data and constants alone."""
         return [n for n, reach in self.reach[group].items() if all(r.startswith("data:") for r in reach)]

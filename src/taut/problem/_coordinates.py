@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from taut._errors import TautError
 from taut._precision import real_dtype
 from taut.core import Handler, Site, log_density, param
 from taut.problem._arguments import Argument, constrained
+from taut.problem._finite import finite, loose_terms
 from taut.problem._holes import hole
 from taut.problem._owned import check_owned
 
@@ -86,18 +87,22 @@ class Coordinates(Handler):
     latent uses the coordinate of `taut.dist.LocationScale` instead. The map is rebuilt in every evaluation, so supports
     may depend on other latents.
 
+    Discrete latents have no coordinates: their values come from a guide, or are summed over.
+
     Args:
-        discrete: allow discrete latents, which have no coordinates: their values come from a guide.
+        anchored: latents whose coordinate must not follow their location and scale, which depend on what is summed
+            over.
     """
 
-    def __init__(self, discrete: bool = False) -> None:
+    def __init__(self, anchored: Collection[str] = ()) -> None:
         super().__init__()
-        self.discrete = discrete
+        self.anchored = anchored
         self.latents: dict[str, Latent] = {}
         self.params: dict[str, Param] = {}
         self.inits: dict[str, Any] = {}
         self.scales: dict[str, Any] = {}
         self.locations: dict[str, Any] = {}
+        self.forms: dict[str, dist.LocationScale] = {}
         self.constraints: dict[str, Any] = {}
         self.densities: dict[str, Any] = {}
         self.plain: dict[str, Any] = {}
@@ -110,7 +115,10 @@ class Coordinates(Handler):
         self.probs: dict[str, Any] = {}
         self.arguments: list[Argument] = []
         self.learned: dict[str, Site] = {}
-        self.pending: dict[str, tuple[Site, dist.Chart, Any]] = {}
+        self.pending: dict[str, tuple[Site, dist.Chart | None, Any]] = {}
+        self.kept: dict[str, tuple[Site, Any]] = {}
+        self.rows: dict[str, float] = {}
+        self.weights: dict[str, float] = {}
 
     def before(self, site: Site) -> Site:
         """Move a latent or a parameter to its coordinate."""
@@ -148,14 +156,17 @@ class Coordinates(Handler):
             terms = log_density(site)
             self.densities[site.name] = self.plain[site.name] = jnp.sum(terms)
             self._keep_terms(site, terms, terms)
+            self.kept[site.name] = (site, None)
         return site
 
     def outputs(self, sites: Mapping[str, Site]) -> dict[str, dict[str, Any]]:
         """What the traced program returns, by group and name."""
         for name, (site, chart, u) in self.pending.items():
-            terms, plain = _moved_density(site, chart, u), log_density(site)
+            plain = log_density(site)
+            terms = plain if chart is None else _moved_density(site, chart, u)
             self.densities[name], self.plain[name] = jnp.sum(terms), jnp.sum(plain)
             self._keep_terms(site, terms, plain)
+            self.kept[name] = (site, None if chart is None else terms)
         values = {n: s.value for n, s in sites.items() if s.latent or s.kind == "deterministic"}
         observed = {n: s for n, s in sites.items() if s.kind == "sample" and s.observed}
         return {
@@ -163,11 +174,15 @@ class Coordinates(Handler):
             "plain": self.plain,
             "density_terms": self.terms,
             "plain_terms": self.plain_terms,
+            **self._loose_outputs(),
             "value": values,
             "param": {n: s.value for n, s in sites.items() if s.kind == "param"},
             "init": self.inits,
             "scale": self.scales,
             "location": self.locations,
+            # Of every location-scale prior that is computed, whether its coordinate moves or not.
+            "prior_location": {n: form.loc for n, form in self.forms.items()},
+            "prior_scale": {n: form.scale for n, form in self.forms.items()},
             "observed": {n: s.value for n, s in observed.items()},
             "mask": {n: s.mask for n, s in observed.items() if s.mask is not None},
             # Whether observed values lie in supports whose bounds are computed.
@@ -184,7 +199,7 @@ class Coordinates(Handler):
 
     def _latent(self, site: Site) -> Site:
         fn = site.fn
-        if self.discrete and dist.unwrapped(fn).is_discrete:
+        if dist.unwrapped(fn).is_discrete:
             return self._discrete(site)
         refusal = dist.latent_refusal(fn)
         if refusal is not None:
@@ -194,7 +209,7 @@ class Coordinates(Handler):
         rows = math.prod(p.size / p.length for p in site.plates)
         plain = site.mask is None and isinstance(site.scale, float) and math.isclose(site.scale, rows, rel_tol=1e-12)
         form = dist.location_scale(fn) if plain and site.coordinate is None else None
-        movable = form is not None and isinstance(form.scale, Tracer)
+        movable = form is not None and isinstance(form.scale, Tracer) and site.name not in self.anchored
         base = dist.unwrapped(fn)
         chart = dist.usual_chart(fn) if site.coordinate is None else site.coordinate(site, partial(_learned, site))
         if chart is None:
@@ -210,6 +225,8 @@ class Coordinates(Handler):
         shape = chart.shape
         u = hole(site.name, shape, real_dtype())
         terms: Any = None
+        if form is not None and (isinstance(form.loc, Tracer) or isinstance(form.scale, Tracer)):
+            self.forms[site.name] = form
         if form is not None and movable:
             centredness = hole(site.name + CENTREDNESS, shape, real_dtype())
             value = form.value(u, centredness)
@@ -249,6 +266,7 @@ class Coordinates(Handler):
         self.densities[site.name] = density
         self.plain[site.name] = jnp.sum(plain)
         self._keep_terms(site, terms, plain)
+        self.kept[site.name] = (replace(site, value=value), terms)
         return replace(site, value=value, log_density=density)
 
     def _keep_terms(self, site: Site, terms: Any, plain: Any) -> None:
@@ -275,9 +293,41 @@ class Coordinates(Handler):
         )
         self.supports[site.name] = fn.support
         self.inside[site.name] = jnp.all(dist.contains(fn.support, value))
-        density = log_density(replace(site, value=value))
+        site = replace(site, value=value)
+        if isinstance(fn, dist.Late):
+            self.pending[site.name] = (site, None, None)
+            return site
+        density = log_density(site)
         self.densities[site.name] = self.plain[site.name] = jnp.sum(density)
-        return replace(site, value=value, log_density=density)
+        self._keep_terms(site, density, density)
+        self.kept[site.name] = (site, None)
+        return replace(site, log_density=density)
+
+    def _loose_outputs(self) -> dict[str, dict[str, Any]]:
+        """What sums over discrete latents are made of: densities by element, without weights; Jacobians apart."""
+        names = [name for name, latent in self.latents.items() if latent.transform == DISCRETE]
+        if not names:
+            return {}
+        groups: dict[str, dict[str, Any]] = {
+            g: {} for g in ("loose", "volume", "volume_terms", "weight", "low", "count")
+        }
+        for name in names:
+            within = finite(self.supports[name])
+            if within is not None:
+                groups["low"][name], groups["count"][name] = jnp.asarray(within.low), jnp.asarray(within.count)
+        for name, (site, terms) in self.kept.items():
+            groups["loose"][name], scale = loose_terms(site, groups["count"].get(name))
+            self.rows[name] = math.prod(p.size / p.length for p in site.plates)
+            if isinstance(scale, float | int):
+                self.weights[name] = float(scale)
+            else:
+                groups["weight"][name] = scale
+            if terms is not None:
+                volume = terms - log_density(replace(site, log_density=None))
+                groups["volume"][name] = jnp.sum(volume)
+                if site.plates:
+                    groups["volume_terms"][name] = volume
+        return groups
 
     def _param(self, site: Site) -> Site:
         transform, init, start = unconstrained_init(site)

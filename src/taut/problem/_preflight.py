@@ -27,7 +27,7 @@ def check_structure(
     """
     sites = program.sites.values()
     title = getattr(model, "__name__", "model")
-    if latents and not program.latents:
+    if latents and not program.latents and (program.sums is None or program.params):
         observed = [s.name for s in sites if s.observed]
         raise TautError(
             "no-latents",

@@ -14,6 +14,7 @@ from taut._errors import TautError
 from taut._precision import Precision, default, real_dtype, scope
 from taut.data import Batches
 from taut.problem._batch import ROWS, OnBatch, check_plate, first_batch
+from taut.problem._assignments import Assignments, sum_notes
 from taut.problem._coordinates import Latent, Param
 from taut.problem._data import exempt, split
 from taut.problem._influence import check_params, warn_of_unused
@@ -51,7 +52,7 @@ class Problem:
         arrays, constants: the data, traced and fixed.
         batches: `taut.data.Batches`, if the data are.
         program: the traced model.
-        latents: `Latent` by name, in program order.
+        latents: `Latent` by name, in program order; discrete ones that are summed out are in ``summed`` instead.
         params: `Param` by name: what the model learns as a point.
         dim: number of latent coordinates $D$.
         layout: slice of each latent, then of each parameter, in a flat vector of length ``dim + num_params``.
@@ -101,7 +102,9 @@ class Problem:
             arrays[ROWS] = self.batches.first(last).rows
         with scope(self.precision):
             try:
-                self.program, leaves = trace_program(program, arrays, constants, subsample, discrete)
+                self.program, leaves = trace_program(
+                    program, arrays, constants, subsample, discrete, self.batches is not None
+                )
             except TautError as error:
                 if not arrays or self.batches is not None or not may_run_untraced(error):
                     raise
@@ -115,7 +118,7 @@ class Problem:
         check_params(self.program)
         self._kernel = Kernel(self.program, leaves, self.precision)
         self.notes += check_data(arrays, constants, self.program, self._kernel)
-        self.notes += sign_notes(self.program)
+        self.notes += sign_notes(self.program) + sum_notes(self.program)
         if not subsample:
             check_probabilities(self.program, self._kernel)
             warn_of_unused(self.program, arrays, self.allow)
@@ -128,6 +131,17 @@ class Problem:
     def latents(self) -> dict[str, Latent]:
         """The latents by name, in program order."""
         return self.program.latents
+
+    @property
+    def summed(self) -> dict[str, Latent]:
+        """The discrete latents that are summed out, by name."""
+        return {} if self.program.sums is None else self.program.sums.latents
+
+    @property
+    def assignments(self) -> Assignments:
+        """The posterior of the discrete latents that are summed out, given the others; there must be some."""
+        assert self.program.sums is not None
+        return Assignments(self.program.sums, self.precision, self._kernel._inputs)
 
     @property
     def params(self) -> dict[str, Param]:
@@ -250,7 +264,7 @@ class Problem:
         Returns:
             Drawn and deterministic sites by name, ``(size, *shape)``.
         """
-        draws = {} if draws is None else {n: v for n, v in draws.items() if n in self.layout}
+        draws = {} if draws is None else {n: v for n, v in draws.items() if n in self.layout or n in self.summed}
         if size is None:
             size = len(next(iter(draws.values()))) if draws else 1000
         return predictive(

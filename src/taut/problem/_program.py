@@ -17,20 +17,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend import core as jex
 
+from taut._errors import TautError
 from taut.core import Handler, Site, empty_stack
 from taut.handlers import Trace, trace, whole
 from taut.problem._arguments import Source, check_ranges
-from taut.problem._coordinates import Coordinates, Latent, Param
+from taut.problem._coordinates import DISCRETE, Coordinates, Latent, Param
 from taut.problem._data import in_scope
 from taut.problem._digest import digest
+from taut.problem._evaluate import evaluate
 from taut.problem._graph import Node, graph
-from taut.problem._holes import hole_names
 from taut.problem._levels import inlined
+from taut.problem._marginal import marginal
 from taut.problem._numpyro import numpyro_statements
+from taut.problem._plan_sums import plan_sums
 from taut.problem._reach import dependencies
 from taut.problem._side_effects import no_side_effects
+from taut.problem._sums import Sums
 from taut.problem._user_code import user_errors
 from taut.problem._weights import replaced_weights
 
@@ -50,6 +53,7 @@ class Program:
         constraints: supports of observed sites, where they are known before the fit.
         supports: supports of latents, where they are known before the fit.
         reach: for each output, the holes and the data entries (``"data:y"``) that it depends on.
+        sums: how its discrete latents were summed out; ``None`` without any.
     """
 
     closed: Any
@@ -62,6 +66,7 @@ class Program:
     constraints: dict[str, Any]
     supports: dict[str, Any]
     reach: dict[str, dict[str, frozenset[str]]]
+    sums: Sums | None = None
 
     @cached_property
     def nodes(self) -> list[Node]:
@@ -164,32 +169,79 @@ def trace_program(
     arrays: Mapping[str, Any],
     constants: Mapping[str, Any],
     subsample: bool = False,
-    discrete: bool = False,
+    discrete: bool | Collection[str] = False,
+    batched: bool = False,
 ) -> tuple[Program, list[Any]]:
-    """Run the model once, abstractly.
+    """Run the model once, abstractly, and sum out its discrete latents.
 
     Args:
         model: the program.
         arrays: traced data by argument name.
         constants: fixed data by argument name.
         subsample: leave subsampled plates as they are instead of opening them whole.
-        discrete: allow discrete latents.
+        discrete: discrete latents that are left in, to be drawn by a guide: all, or these.
+        batched: the data are the first of many batches, so nothing may be read off their values.
 
     Returns:
         The program, and its data leaves in the order of its inputs.
 
     Raises:
-        TautError: whatever the model's statements refuse.
+        TautError: whatever the model's statements refuse; ``discrete-latent`` for what cannot be summed out.
     """
     leaves, treedef = jax.tree.flatten({name: jax.tree.map(in_scope, entry) for name, entry in arrays.items()})
+    names = [f"data:{path[0].key}" for path, _ in jax.tree_util.tree_flatten_with_path(dict(arrays))[0]]
+    program = model if subsample else whole(model)
+
+    def run(anchored: Collection[str] = ()) -> tuple[Program, Coordinates]:
+        with no_side_effects(model, constants):
+            return _traced(program, treedef, leaves, constants, names, anchored)
+
+    def left(name: str) -> bool:
+        return discrete if isinstance(discrete, bool) else name in discrete
+
+    traced, coordinates = run()
+    summed = {n for n, v in traced.latents.items() if v.transform == DISCRETE and not left(n)}
+    moved = [n for n in traced.latents if n not in summed and traced.reach["value"][n] & summed]
+    if moved:
+        traced, coordinates = run(moved)
+        _check_anchored(traced, moved, summed)
+    _check_ranges(traced, coordinates)
+    seen = [None] * len(leaves) if batched else leaves
+    sums = plan_sums(traced.closed, traced.outputs, traced.reach, coordinates, traced.sites, left, seen)
+    if sums is not None:
+        inputs = [*leaves, jax.ShapeDtypeStruct((2,), np.uint32)]
+        closed, outputs = marginal(sums, traced.outputs, traced.sites, inputs)
+        latents = {n: v for n, v in traced.latents.items() if n not in summed}
+        supports = {n: c for n, c in traced.supports.items() if n not in summed}
+        traced = replace(
+            traced,
+            closed=closed,
+            outputs=outputs,
+            latents=latents,
+            supports=supports,
+            digest=_digest(closed, outputs, latents, traced.params),
+            reach=_reach(closed, outputs, names),
+            sums=sums,
+        )
+    return traced, leaves
+
+
+def _traced(
+    program: Callable[..., Any],
+    treedef: Any,
+    leaves: list[Any],
+    constants: Mapping[str, Any],
+    names: list[str],
+    anchored: Collection[str],
+) -> tuple[Program, Coordinates]:
+    """One abstract run, with discrete latents as latents."""
     coordinates = Coordinates()
     order: dict[str, dict[str, int]] = {}
     record: dict[str, Site] = {}
-    program = model if subsample else whole(model)
 
     def run(leaves: list[Any], words: Any) -> list[Any]:
         def once() -> tuple[Trace, Coordinates]:
-            found = Coordinates(discrete)
+            found = Coordinates(anchored)
             key = jax.random.wrap_key_data(words, impl="threefry2x32")
             # Whatever the caller has on the stack is about other runs.
             with empty_stack(), user_errors(), trace() as sites, found, _Keyed(key), numpyro_statements():
@@ -207,11 +259,8 @@ def trace_program(
                 flat.append(value)
         return flat
 
-    with no_side_effects(model, constants):
-        closed = jax.make_jaxpr(run)(leaves, jax.ShapeDtypeStruct((2,), np.uint32))
-    names = [f"data:{path[0].key}" for path, _ in jax.tree_util.tree_flatten_with_path(dict(arrays))[0]]
-    found = dependencies(closed.jaxpr, [*names, "key"])
-    reach = {group: {name: found[index] for name, index in members.items()} for group, members in order.items()}
+    closed = jax.make_jaxpr(run)(leaves, jax.ShapeDtypeStruct((2,), np.uint32))
+    reach = _reach(closed, order, names)
     for name in replaced_weights(coordinates.params, reach):
         for entries in (
             coordinates.params,
@@ -230,16 +279,38 @@ def trace_program(
         latents=latents,
         params=coordinates.params,
         sites={name: _bare(site) for name, site in record.items()},
-        digest=digest(
-            closed, [order, [replace(v, source="") for v in (*latents.values(), *coordinates.params.values())]]
-        ),
+        digest=_digest(closed, order, latents, coordinates.params),
         shapes={name: tuple(np.shape(site.value)) for name, site in record.items()},
-        constraints={name: c for name, c in coordinates.constraints.items() if not _traced(c)},
-        supports={name: c for name, c in coordinates.supports.items() if not _traced(c)},
+        constraints={name: c for name, c in coordinates.constraints.items() if not _is_traced(c)},
+        supports={name: c for name, c in coordinates.supports.items() if not _is_traced(c)},
         reach=reach,
     )
-    _check_ranges(traced, coordinates)
-    return traced, leaves
+    return traced, coordinates
+
+
+def _reach(closed: Any, order: dict[str, dict[str, int]], names: list[str]) -> dict[str, dict[str, frozenset[str]]]:
+    found = dependencies(closed.jaxpr, [*names, "key"])
+    return {group: {name: found[index] for name, index in members.items()} for group, members in order.items()}
+
+
+def _digest(closed: Any, order: Any, latents: Mapping[str, Latent], params: Mapping[str, Param]) -> str:
+    return digest(closed, [order, [replace(v, source="") for v in (*latents.values(), *params.values())]])
+
+
+def _check_anchored(program: Program, moved: Collection[str], summed: Collection[str]) -> None:
+    for name in moved:
+        on = program.reach["value"][name] & frozenset(summed)
+        if on:
+            latent = program.latents[name]
+            raise TautError(
+                "discrete-latent",
+                site=name,
+                source=latent.source,
+                found=f"{latent.family} on {latent.support}, a range that depends on the discrete {min(on)!r}",
+                expected="a range that is the same for all values of what is summed out",
+                remedy=f'u = taut.sample("{name}_unit", dist.Uniform(0, 1)); {name} = taut.deterministic("{name}", '
+                "low + (high - low) * u)",
+            )
 
 
 def _check_ranges(program: Program, coordinates: Coordinates) -> None:
@@ -272,7 +343,7 @@ class _Keyed(Handler):
         return site
 
 
-def _traced(constraint: Any) -> bool:
+def _is_traced(constraint: Any) -> bool:
     return any(isinstance(v, Tracer) for v in vars(constraint).values())
 
 
@@ -289,27 +360,5 @@ def _run(
     consts: list[Any],
 ) -> list[Any]:
     """Evaluate some outputs: the equations they need, with the holes and the given variables turned into inputs."""
-    outvars = [jaxpr.outvars[index] for index in wanted]
-    needed = {v for v in outvars if not isinstance(v, jex.Literal)}
-    equations, openings = [], {v: value for v, value in given.items() if v in needed}
-    for eqn in reversed(jaxpr.eqns):
-        targets = [v for v in eqn.outvars if v in needed]
-        if not targets:
-            continue
-        if all(v in given for v in targets):
-            openings.update({v: given[v] for v in targets})
-            continue
-        name = hole_names(eqn)
-        if name is not None:
-            openings[eqn.outvars[0]] = holes[name]
-            continue
-        equations.append(eqn)
-        needed.update(v for v in eqn.invars if not isinstance(v, jex.Literal))
-    part = jaxpr.replace(
-        constvars=[],
-        invars=[*jaxpr.constvars, *jaxpr.invars, *openings],
-        outvars=outvars,
-        eqns=equations[::-1],
-        debug_info=jaxpr.debug_info.with_unknown_names(),
-    )
-    return jex.jaxpr_as_fun(jex.ClosedJaxpr(part, []))(*consts, *inputs, *openings.values())
+    known = {**dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True)), **given}
+    return evaluate(jaxpr, [jaxpr.outvars[index] for index in wanted], known, holes)

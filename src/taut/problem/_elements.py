@@ -1,0 +1,454 @@
+"""Which elements of an array depend on which elements of the discrete latents: exact where equations keep them apart.
+
+An array carries either one set of labels that all of its elements share, or a sparse boolean matrix, a row per element
+and a column per label. What no rule knows is taken to depend on everything that goes into it: never too little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jax.extend import core as jex
+
+from taut.problem._holes import hole_names
+from taut.problem._reach import _CALLS, _ELEMENTWISE, _MOVES, _body
+
+Labels = frozenset[int] | sp.csr_matrix
+
+NONE: frozenset[int] = frozenset()
+# Entries beyond which one set for the whole array is kept.
+_MOST = 20_000_000
+# Columns set aside for what a loop reads by its counter.
+_READS = 100_000
+
+
+@dataclass(eq=False)
+class Value:
+    """A value that depends on no latent, computed when it is asked for.
+
+    Attributes:
+        compute: gives it.
+        moving: it differs from round to round of a loop, so it is computed anew each time.
+    """
+
+    compute: Callable[[], Any]
+    moving: bool = False
+
+
+Known = Value | None
+
+
+def element_labels(jaxpr: Any, given: dict[Any, Labels], columns: int, inputs: Sequence[Any]) -> dict[Any, Labels]:
+    """The labels of every top-level variable of a program.
+
+    Args:
+        jaxpr: the program.
+        given: variables whose labels are known, whatever made them.
+        columns: number of labels.
+        inputs: the values of constants and inputs: whole numbers that elements are picked with.
+    """
+    walk = _Walk(columns)
+    env: dict[Any, Labels] = {}
+    known: dict[Any, Known] = {
+        v: None if value is None else Value(lambda value=value: value)
+        for v, value in zip((*jaxpr.constvars, *jaxpr.invars), inputs, strict=True)
+    }
+    walk.follow(jaxpr, env, known, given)
+    return env
+
+
+class _Walk:
+    """One walk through a program or the body of a loop; ``first`` is the first column for what its counter reads."""
+
+    def __init__(self, columns: int, first: int = 0):
+        self.columns = columns
+        self.first = first
+        self.reads: list[tuple[int, Any, list[Labels], list[Known]]] = []
+
+    def follow(
+        self, jaxpr: Any, env: dict[Any, Labels], known: dict[Any, Known], given: dict[Any, Labels]
+    ) -> tuple[list[Labels], list[Known]]:
+        """Fill in ``env``; labels and known values of the outputs."""
+
+        def read(v: Any) -> Labels:
+            return NONE if isinstance(v, jex.Literal) else env.get(v, NONE)
+
+        def value(v: Any) -> Known:
+            return Value(lambda: v.val) if isinstance(v, jex.Literal) else known.get(v)
+
+        for eqn in jaxpr.eqns:
+            if all(v in given for v in eqn.outvars):
+                env.update({v: given[v] for v in eqn.outvars})
+                continue
+            if hole_names(eqn) is not None:
+                continue
+            sources, values = [read(v) for v in eqn.invars], [value(v) for v in eqn.invars]
+            if all(_empty(s) for s in sources):
+                if all(v is not None for v in values):
+                    known.update(_later(jaxpr, eqn, values))
+                continue
+            for v, labels in zip(eqn.outvars, self.equation(eqn, sources, values), strict=True):
+                env[v] = self.kept(labels)
+        return [read(v) for v in jaxpr.outvars], [value(v) for v in jaxpr.outvars]
+
+    def inside(self, body: Any, sources: Sequence[Labels], values: Sequence[Known]) -> tuple[list[Labels], list[Known]]:
+        """Labels and known values of the outputs of a body."""
+        inner = body if isinstance(body, jex.Jaxpr) else body.jaxpr
+        consts = [] if isinstance(body, jex.Jaxpr) else body.consts
+        env: dict[Any, Labels] = dict(zip(inner.invars, sources, strict=True))
+        known: dict[Any, Known] = dict(zip(inner.invars, values, strict=True))
+        known |= {v: Value(lambda c=c: c) for v, c in zip(inner.constvars, consts)}
+        return self.follow(inner, env, known, {})
+
+    def equation(self, eqn: Any, sources: list[Labels], values: list[Known]) -> list[Labels]:
+        """The labels of an equation's outputs."""
+        name, params = eqn.primitive.name, eqn.params
+        if name in _CALLS and _CALLS[name] in params:
+            return self.inside(params[_CALLS[name]], sources, values)[0]
+        if name == "cond":
+            branches = [self.inside(b, sources[1:], values[1:])[0] for b in params["branches"]]
+            chosen = frozenset(whole(sources[0]))
+            return [self.either([*parts, chosen], v.aval.size) for parts, v in zip(zip(*branches), eqn.outvars)]
+        if name == "scan":
+            return self.loop(eqn, sources, values)
+        if len(eqn.outvars) == 1:
+            found = self.apart(eqn, sources, values)
+            if found is not None:
+                return [found]
+        if name == "split":
+            where = _ids(eqn.invars[0])
+            cuts = np.cumsum(params["sizes"])[:-1]
+            return [take(sources[0], part.ravel()) for part in np.split(where, cuts, params["axis"])]
+        return [frozenset().union(*map(whole, sources))] * len(eqn.outvars)
+
+    def apart(self, eqn: Any, sources: list[Labels], values: list[Known]) -> Labels | None:
+        """Element by element, for equations that keep elements apart; ``None`` for the others."""
+        name, params = eqn.primitive.name, eqn.params
+        out = eqn.outvars[0].aval
+        ids = [_ids(v) for v in eqn.invars]
+        if all(isinstance(s, frozenset) for s in sources) and name not in ("concatenate", "pad", "stack"):
+            return frozenset().union(*(s for s in sources if isinstance(s, frozenset)))
+        if name in _MOVES and len(sources) == 1:
+            return take(sources[0], _MOVES[name](ids[0], params).ravel())
+        if name in _ELEMENTWISE or name in ("select_and_gather_add", "nextafter", "erf_inv", "regularized"):
+            wide = [take(s, np.broadcast_to(i, out.shape).ravel()) for s, i in zip(sources, ids)]
+            return self.either(wide, out.size)
+        if name in ("concatenate", "stack", "pad"):
+            return self.joined(eqn, sources, ids)
+        if (name.startswith("reduce_") or name in ("argmax", "argmin")) and "axes" in params and len(sources) == 1:
+            return self.along(sources[0], ids[0], tuple(params["axes"]), keep=False)
+        if name.startswith("cum") and len(sources) == 1:
+            return self.along(sources[0], ids[0], (params["axis"],), keep=True)
+        if name == "sort" and len(sources) == 1:
+            return self.along(sources[0], ids[0], (params["dimension"],), keep=True)
+        if name == "dot_general":
+            return self.product(eqn, sources, ids)
+        if name in ("gather", "dynamic_slice") and not _empty(sources[0]):
+            asked = values[1:]
+            if (
+                all(v is not None for v in asked)
+                and all(map(_empty, sources[1:]))
+                and any(v.moving for v in asked if v)
+            ):
+                return self.read(eqn, sources, values, out.size)
+        if name == "gather":
+            return self.gathered(eqn, sources, values, ids)
+        if name == "dynamic_slice" and all(v is not None for v in values[1:]):
+            starts = [int(np.clip(v.compute(), 0, n - m)) for v, n, m in zip(values[1:], ids[0].shape, out.shape) if v]
+            return take(sources[0], ids[0][tuple(slice(s, s + m) for s, m in zip(starts, out.shape))].ravel())
+        if name == "dynamic_update_slice" and all(v is not None and not v.moving for v in values[2:]):
+            shape = ids[1].shape
+            starts = [int(np.clip(v.compute(), 0, n - m)) for v, n, m in zip(values[2:], ids[0].shape, shape) if v]
+            places = ids[0].copy()
+            places[tuple(slice(s, s + m) for s, m in zip(starts, shape))] = ids[0].size + ids[1]
+            return take(self.stacked(sources[:2], [i.size for i in ids[:2]]), places.ravel())
+        return None
+
+    def read(self, eqn: Any, sources: list[Labels], values: list[Known], size: int) -> Labels:
+        """Elements that a loop picks by its counter: labels of their own, which are looked up round by round."""
+        start = self.first + sum(count for count, *_ in self.reads)
+        if start + size > self.columns:
+            return frozenset().union(*map(whole, sources))
+        self.reads.append((size, eqn, sources, values))
+        return sp.csr_matrix(_identity(size, start, self.columns))
+
+    def joined(self, eqn: Any, sources: list[Labels], ids: list[np.ndarray]) -> Labels:
+        """Arrays laid side by side."""
+        sizes = [i.size for i in ids]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        places = [i + start for i, start in zip(ids, starts)]
+        name, params = eqn.primitive.name, eqn.params
+        if name == "pad":
+            config = params["padding_config"]
+            shape = eqn.outvars[0].aval.shape
+            if any(int(low) < 0 or int(high) < 0 for low, high, _ in config):
+                return frozenset().union(*map(whole, sources))
+            where = np.full(shape, places[1])
+            spots = tuple(
+                slice(int(low), int(low) + (n - 1) * (int(inner) + 1) + 1 if n else int(low), int(inner) + 1)
+                for (low, _, inner), n in zip(config, ids[0].shape)
+            )
+            where[spots] = places[0]
+        elif name == "stack":
+            where = np.stack(places, params["axis"])
+        else:
+            where = np.concatenate(places, params["dimension"])
+        return take(self.stacked(sources, sizes), where.ravel())
+
+    def product(self, eqn: Any, sources: list[Labels], ids: list[np.ndarray]) -> Labels:
+        """A product of matrices: each entry depends on a row of one and a column of the other."""
+        (contracted, batches) = eqn.params["dimension_numbers"]
+        parts, free, batch = [], [], ()
+        for labels, where, sums, shared in zip(sources, ids, contracted, batches):
+            rest = [d for d in range(where.ndim) if d not in sums and d not in shared]
+            order = [*shared, *rest, *sums]
+            moved = where.transpose(order)
+            batch = moved.shape[: len(shared)]
+            free.append(moved.shape[len(shared) : len(shared) + len(rest)])
+            axes = tuple(range(len(shared) + len(rest), moved.ndim))
+            parts.append(self.along(take(labels, moved.ravel()), _count(moved.shape), axes, keep=False))
+        left = _count((*batch, *free[0])).reshape(*batch, *free[0], *(1,) * len(free[1]))
+        right = _count((*batch, *free[1])).reshape(*batch, *(1,) * len(free[0]), *free[1])
+        shape = (*batch, *free[0], *free[1])
+        wide = [take(p, np.broadcast_to(i, shape).ravel()) for p, i in zip(parts, (left, right))]
+        return self.either(wide, int(np.prod(shape)))
+
+    def gathered(self, eqn: Any, sources: list[Labels], values: list[Known], ids: list[np.ndarray]) -> Labels | None:
+        """Elements picked by whole numbers, which may be latents themselves."""
+        d = eqn.params["dimension_numbers"]
+        sizes = eqn.params["slice_sizes"]
+        operand, places = ids
+        shape = eqn.outvars[0].aval.shape
+        batch = [a for a in range(len(shape)) if a not in d.offset_dims]
+        count = _count(places.shape[:-1]).reshape([shape[a] if a in batch else 1 for a in range(len(shape))])
+        count = np.broadcast_to(count, shape).ravel()
+        picked = self.along(sources[1], ids[1], (places.ndim - 1,), keep=False)
+        parts = [take(picked, count)]
+        if _empty(sources[0]):
+            return self.either(parts, len(count))
+        index = None
+        if _empty(sources[1]) and values[1] is not None:
+            index = np.asarray(values[1].compute()).reshape(-1, places.shape[-1])
+        lost = [] if index is not None else [a for a in d.start_index_map]
+        labels = self.along(sources[0], operand, tuple(lost), keep=True) if lost else sources[0]
+        offsets = [a for a in range(operand.ndim) if a not in (*d.collapsed_slice_dims, *d.operand_batching_dims)]
+        where = []
+        grid = np.indices(shape).reshape(len(shape), -1)
+        for a in range(operand.ndim):
+            at = np.zeros(len(count), int)
+            if a in d.operand_batching_dims:
+                along = d.start_indices_batching_dims[d.operand_batching_dims.index(a)]
+                at = np.unravel_index(count, places.shape[:-1])[along]
+            if a in offsets:
+                at = at + grid[d.offset_dims[offsets.index(a)]]
+            if index is not None and a in d.start_index_map:
+                start = index[count, d.start_index_map.index(a)].astype(int)
+                at = at + np.clip(start, 0, operand.shape[a] - sizes[a])
+            where.append(np.zeros_like(at) if a in lost else at)
+        parts.append(take(labels, operand[tuple(where)].ravel() if operand.ndim else np.zeros(len(count), int)))
+        return self.either(parts, len(count))
+
+    def loop(self, eqn: Any, sources: list[Labels], values: list[Known]) -> list[Labels]:
+        """A loop: its body is looked into once, and then followed step by step with sets alone."""
+        body, length, reverse = eqn.params["jaxpr"], eqn.params["length"], eqn.params["reverse"]
+        inner = _body(body)
+        # What a loop's parts are called differs between versions of JAX; what it stacks has one axis more outside.
+        carried = sum(v.aval.ndim == b.aval.ndim for v, b in zip(eqn.outvars, inner.outvars))
+        fixed = sum(v.aval.ndim == b.aval.ndim for v, b in zip(eqn.invars, inner.invars)) - carried
+        kinds = ["fixed"] * fixed + ["carry"] * carried + ["slice"] * (len(sources) - fixed - carried)
+        sizes = [v.aval.size for v in inner.invars]
+        # Counters: carries that are known in every round.
+        now: dict[int, Any] = {
+            p: values[p].compute()  # type: ignore[union-attr]
+            for p, kind in enumerate(kinds)
+            if kind == "carry" and _empty(sources[p]) and values[p] is not None and sizes[p] == 1
+        }
+        while True:
+            apart = [p for p, kind in enumerate(kinds) if p not in now and (kind == "carry" or not _empty(sources[p]))]
+            starts = dict(zip(apart, np.cumsum([0, *(sizes[p] for p in apart)]).tolist()))
+            total = sum(sizes[p] for p in apart)
+            if total > _MOST // 100:
+                return [frozenset().union(*map(whole, sources))] * len(eqn.outvars)
+            columns = total + (_READS if now else 0)
+            labelled = [
+                sp.csr_matrix(_identity(size, starts[p], columns)) if p in starts else NONE
+                for p, size in enumerate(sizes)
+            ]
+            given: list[Known] = [
+                Value(lambda p=p: now[p], moving=True) if p in now else v if kind == "fixed" else None
+                for p, (v, kind) in enumerate(zip(values, kinds))
+            ]
+            walk = _Walk(columns, total)
+            results, known = walk.inside(body, labelled, given)
+            lost = [p for p in now if known[p - fixed] is None or not _empty(results[p - fixed])]
+            if not lost:
+                break
+            for p in lost:
+                del now[p]
+        owner = [(p, element) for p in apart for element in range(sizes[p])]
+        reads = [_rows(labels, v.aval.size) for labels, v in zip(results, inner.outvars)]
+        state = [
+            _rows(sources[fixed + c], sizes[fixed + c]) if fixed + c in starts else [NONE] * sizes[fixed + c]
+            for c in range(carried)
+        ]
+        outside = {p: _rows(sources[p], eqn.invars[p].aval.size) for p in apart if kinds[p] != "carry"}
+        stacked: list[list[list[frozenset[int]]]] = [[] for _ in results[carried:]]
+        for t in reversed(range(length)) if reverse else range(length):
+            picked: list[frozenset[int]] = []
+
+            def at(label: int, t: int = t, picked: list[frozenset[int]] = picked) -> frozenset[int]:
+                if label >= total:
+                    return _union(map(at, picked[label - total]))
+                place, element = owner[label]
+                if kinds[place] == "carry":
+                    return state[place - fixed][element]
+                return outside[place][element + (t * sizes[place] if kinds[place] == "slice" else 0)]
+
+            for size, picking, operands, asked in walk.reads:
+                still = [None if v is None else Value(lambda v=v: v.compute()) for v in asked]
+                found = walk.apart(picking, operands, still)
+                picked += _rows(frozenset().union(*map(whole, operands)) if found is None else found, size)
+            step = [[_union(map(at, labels)) for labels in rows] for rows in reads]
+            state = step[:carried]
+            for into, rows in zip(stacked, step[carried:]):
+                into.append(rows)
+            now.update({p: found for p, found in [(p, known[p - fixed].compute()) for p in now]})  # type: ignore[union-attr]
+        results = [_matrix(rows, self.columns) for rows in state]
+        for rounds in stacked:
+            ordered = rounds[::-1] if reverse else rounds
+            results.append(_matrix([labels for rows in ordered for labels in rows], self.columns))
+        return results
+
+    def along(self, labels: Labels, ids: np.ndarray, axes: tuple[int, ...], *, keep: bool) -> Labels:
+        """The union over some axes; the shape stays as it is with ``keep``."""
+        if isinstance(labels, frozenset):
+            return labels
+        rest = [n for a, n in enumerate(ids.shape) if a not in axes]
+        shape = [1 if a in axes else n for a, n in enumerate(ids.shape)]
+        group = np.broadcast_to(_count(rest).reshape(shape), ids.shape).ravel()
+        n = int(np.prod(rest))
+        summing = sp.csr_matrix((np.ones(len(group), np.int32), (group, np.arange(len(group)))), (n, len(group)))
+        united = _flag(summing @ labels)
+        return take(united, group) if keep else united
+
+    def stacked(self, sources: Sequence[Labels], sizes: Sequence[int]) -> sp.csr_matrix:
+        """Rows of several arrays under one another."""
+        return sp.vstack([self.rows(s, n) for s, n in zip(sources, sizes)], format="csr")
+
+    def rows(self, labels: Labels, size: int) -> sp.csr_matrix:
+        """One row per element."""
+        return _matrix([labels] * size, self.columns) if isinstance(labels, frozenset) else labels
+
+    def either(self, parts: Sequence[Labels], size: int) -> Labels:
+        """The union of several arrays' labels, element by element."""
+        shared = frozenset().union(*(p for p in parts if isinstance(p, frozenset)))
+        apart = [p for p in parts if not isinstance(p, frozenset)]
+        if not apart:
+            return shared
+        if len(shared) * size > _MOST:
+            return frozenset().union(*map(whole, parts))
+        if shared:
+            apart.append(self.rows(shared, size))
+        total = apart[0]
+        for p in apart[1:]:
+            total = total + p
+        return _flag(total) if len(apart) > 1 else total
+
+    def kept(self, labels: Labels) -> Labels:
+        """The labels, as one set where the matrix would be too large."""
+        return frozenset(whole(labels)) if not isinstance(labels, frozenset) and labels.nnz > _MOST else labels
+
+
+def whole(labels: Labels) -> frozenset[int]:
+    """All labels of an array."""
+    return labels if isinstance(labels, frozenset) else frozenset(np.unique(labels.indices).tolist())
+
+
+def take(labels: Labels, where: np.ndarray) -> Labels:
+    """The labels of elements that are moved: ``where`` says which each is."""
+    return labels if isinstance(labels, frozenset) else labels[where]
+
+
+def _later(jaxpr: Any, eqn: Any, values: list[Any]) -> dict[Any, Known]:
+    moving = any(v.moving for v in values)
+    found: list[Any] = []
+
+    def outputs() -> list[Any]:
+        if found and not moving:
+            return found
+        simple = _COUNTING.get(eqn.primitive.name)
+        arguments = [v.compute() for v in values]
+        if simple is not None and all(np.ndim(a) == 0 for a in arguments):
+            found[:] = [simple(*map(np.asarray, arguments))]
+            return found
+        given = {v: a for v, a in zip(eqn.invars, arguments) if not isinstance(v, jex.Literal)}
+        part = jaxpr.replace(
+            constvars=[],
+            invars=list(given),
+            outvars=kept,
+            eqns=[eqn],
+            debug_info=jaxpr.debug_info.with_unknown_names(),
+        )
+        found[:] = jex.jaxpr_as_fun(jex.ClosedJaxpr(part, []))(*map(jnp.asarray, given.values()))
+        return found
+
+    kept = [v for v in eqn.outvars if type(v).__name__ != "DropVar"]
+    return {v: Value(lambda place=place: outputs()[place], moving) for place, v in enumerate(kept)}
+
+
+# Arithmetic of counters, on the host.
+_COUNTING: dict[str, Callable[..., Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "lt": np.less,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "select_n": lambda which, *cases: cases[int(which)],
+}
+
+
+def _empty(labels: Labels) -> bool:
+    return not labels if isinstance(labels, frozenset) else labels.nnz == 0
+
+
+def _ids(v: Any) -> np.ndarray:
+    return _count(np.shape(v.val) if isinstance(v, jex.Literal) else v.aval.shape)
+
+
+def _count(shape: Sequence[int]) -> np.ndarray:
+    return np.arange(int(np.prod(shape, dtype=int))).reshape(tuple(shape))
+
+
+def _flag(matrix: Any) -> sp.csr_matrix:
+    matrix = sp.csr_matrix(matrix)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
+
+
+def _identity(size: int, start: int, columns: int) -> sp.csr_matrix:
+    rows = np.arange(size)
+    return sp.csr_matrix((np.ones(size, np.int32), (rows, rows + start)), (size, columns))
+
+
+def _rows(labels: Labels, size: int) -> list[frozenset[int]]:
+    if isinstance(labels, frozenset):
+        return [labels] * size
+    return [frozenset(labels.indices[a:b].tolist()) for a, b in zip(labels.indptr, labels.indptr[1:])]
+
+
+def _matrix(rows: Sequence[frozenset[int]], columns: int) -> sp.csr_matrix:
+    counts = [len(r) for r in rows]
+    indices = np.array([label for r in rows for label in sorted(r)], int)
+    pointers = np.concatenate([[0], np.cumsum(counts)]).astype(int)
+    return sp.csr_matrix((np.ones(len(indices), np.int32), indices, pointers), (len(rows), columns))
+
+
+def _union(parts: Any) -> frozenset[int]:
+    parts = list(parts)
+    return parts[0] if len(parts) == 1 else frozenset().union(*parts)

@@ -19,7 +19,7 @@ FINITE_VARIANCE = 0.5  # k-hat from which on the weights have none
 _FINITE_SQUARES = 0.25  # k-hat from which on their squares have none
 _BOUNDED = 0.1  # nats: log weights that span less have no tail that matters, whatever k-hat makes of it
 _BATCHES, _BLOCKS = 4, 16
-_MOST_PAIRS = 2**27  # of weights, for the jackknife of order 2
+_MOST_PAIRS = 2**26  # of weights, for the jackknife of order 2
 
 
 @dataclass(frozen=True)

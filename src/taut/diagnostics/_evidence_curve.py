@@ -14,7 +14,7 @@ from taut.diagnostics._jackknife import jackknife
 from taut.diagnostics._pareto import Floats
 
 _LEAST_GROUPS = 8
-_MOST_PAIRS = 2**27
+_MOST_PAIRS = 2**26
 
 
 @dataclass(frozen=True, eq=False)

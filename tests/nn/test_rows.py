@@ -81,12 +81,8 @@ def test_the_elbo_keeps_its_mean_and_loses_noise(noise: Any):
             return (jnp.tanh(jnp.tanh(X @ w1.T + b1) @ w2.T + b2) @ w3.T + b3)[:, 0]
 
         keys = jax.random.split(jax.random.key(3), n)
-        both = [
-            jax.jit(jax.vmap(jax.value_and_grad(likelihood), in_axes=(None, 0, None)), static_argnums=2)(
-                params, keys, b
-            )
-            for b in (True, False)
-        ]
+        each = jax.jit(jax.vmap(jax.value_and_grad(likelihood), in_axes=(None, 0, None)), static_argnums=2)
+        both = [each(params, keys, by_rows) for by_rows in (True, False)]
     (ours, our_slope), (plains, slope) = [jax.tree.map(np.asarray, found) for found in both]
     se = np.sqrt((ours.var() + plains.var()) / n)
     assert abs(ours.mean() - plains.mean()) < 4 * se

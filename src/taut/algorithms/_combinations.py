@@ -18,7 +18,7 @@ from taut.gradients import (
     kind_of,
 )
 from taut.guides import FullRank, Guide, LowRank, MeanField, NoiseGuide
-from taut.objectives import RWS, ForwardKL, Objective
+from taut.objectives import RWS, BatchELBO, ForwardKL, Objective
 from taut.problem import Problem
 
 # Above so many latents a Hessian in every step costs more than it saves.
@@ -74,6 +74,16 @@ def check_combination(
         )
     _check_noise_guide(problem, guide, objective, noise)
     _check_by_rows(guide, objective, estimator)
+    local = [s for s in problem.latents.values() if set(s.plates) & set(problem.program.outputs["rows"])]
+    if isinstance(inner, BatchELBO) and local:
+        raise TautError(
+            "bad-combination",
+            site=local[0].name,
+            source=local[0].source,
+            found=f"{named}, and a latent of rows, whose KL term belongs to their own batch",
+            expected="latents that all batches share, such as the weights of a network",
+            remedy="objective=taut.objectives.ELBO()",
+        )
     if isinstance(estimator, QuadraticControl):
         _check_gaussian(problem, guide, objective)
     if isinstance(estimator, GeneralizedDoublyReparam):

@@ -6,7 +6,7 @@ from taut.objectives._f_divergence import FDivergence
 from taut.objectives._forward_kl import RWS, ForwardKL
 from taut.objectives._iwae import IWAE
 from taut.objectives._jvi import DVI, JVI, jackknifed
-from taut.objectives._kl_weights import Blundell, KLWeights
+from taut.objectives._kl_weights import BatchELBO, Blundell, KLWeights, Uniform
 from taut.objectives._objective import Bound, Objective
 from taut.objectives._renyi import Renyi
 from taut.objectives._tempered import Annealed, Cyclical, Linear, Tempered
@@ -21,6 +21,7 @@ __all__ = [
     "RWS",
     "TVO",
     "Annealed",
+    "BatchELBO",
     "Blundell",
     "Bound",
     "Cyclical",
@@ -31,6 +32,7 @@ __all__ = [
     "Objective",
     "Renyi",
     "Tempered",
+    "Uniform",
     "UpperTVO",
     "jackknifed",
 ]

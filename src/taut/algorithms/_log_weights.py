@@ -45,8 +45,9 @@ def log_p_parts(
     r"""$\log p$ of the latents, Jacobians included, and of everything else; arguments as for `log_p`."""
     if isinstance(point, Flat):
         whole = jnp.concatenate([point.coordinates, model]) if program.num_params else point.coordinates
-        others = [name for name in program.outputs["density"] if name not in (rows or {})]
-        terms = program.evaluate("density", fill(program, whole, point.centredness), *inputs, names=others) | (rows or {})
+        rows = dict(rows or {})
+        others = [name for name in program.outputs["density"] if name not in rows]
+        terms = program.evaluate("density", fill(program, whole, point.centredness), *inputs, names=others) | rows
     else:
         values = {name: jnp.asarray(value, real_dtype()) for name, value in point.items()}
         terms = program.evaluate("plain", model_holes(program, model), *inputs, values=values)

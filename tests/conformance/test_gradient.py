@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,76 @@ MEMBERS: dict[str, gradients.GradientEstimator] = {
     "Pathwise": gradients.Pathwise(),
     "StickingTheLanding": gradients.StickingTheLanding(),
 }
+
+
+def hellinger(u: Any) -> Any:
+    return (jnp.sqrt(u) - 1) ** 2
+
+
+MEAN = [objectives.ELBO(2)]
+LOGARITHM = [
+    objectives.IWAE(2),
+    objectives.IWAE(2, averaged_over=2),
+    objectives.Renyi(0.5, 2),
+    objectives.TVO(particles=2),
+    objectives.FDivergence(hellinger, 2),
+    objectives.JVI(2, 1),
+]
+OWN = [objectives.CUBO(2, 2), objectives.ForwardKL(2), objectives.RWS(2), objectives.UpperTVO(particles=2)]
+# Which objectives each estimator is compared with exact gradients for. The machinery is generic, so one of each kind
+# is enough for most; the two that differentiate every objective are compared for all.
+LAWS: dict[str, tuple[gradients.GradientEstimator, list[objectives.Objective]]] = {
+    "Pathwise": (gradients.Pathwise(), MEAN + LOGARITHM[1:3]),
+    "StickingTheLanding": (gradients.StickingTheLanding(), MEAN),
+    "DoublyReparam": (gradients.DoublyReparam(), MEAN + LOGARITHM + OWN[1:]),
+    "GeneralizedDoublyReparam": (gradients.GeneralizedDoublyReparam(), MEAN + LOGARITHM[:1]),
+    "QuadraticControl": (gradients.QuadraticControl(), MEAN),
+    "ScoreFunction": (gradients.ScoreFunction(), MEAN + LOGARITHM[:1]),
+    "ScoreFunction everywhere": (gradients.ScoreFunction(everywhere=True), MEAN + LOGARITHM[1:2]),
+    "VarGrad": (gradients.VarGrad(), MEAN),
+    "VIMCO": (gradients.VIMCO(), LOGARITHM[:1]),
+    "VIMCO arithmetic": (gradients.VIMCO("arithmetic", everywhere=True), LOGARITHM[2:3]),
+    "Wake": (gradients.Wake(), OWN[::2]),
+}
+
+
+@pytest.mark.parametrize("gradient, kinds", LAWS.values(), ids=LAWS)
+def test_the_public_laws_hold(gradient: Any, kinds: Any):
+    # One home: taut.testing.check_gradient, which users run on estimators of their own; exact gradients by quadrature.
+    testing.check_gradient(gradient, kinds)
+
+
+@dataclass(frozen=True)
+class Wrong(gradients.GradientEstimator):
+    """An estimator with one fault."""
+
+    fault: str
+    pathwise: ClassVar[bool] = True
+
+    def surrogate(self, objective: Any, log_weights: Any, guide: Any, model: Any) -> Any:
+        held = jax.lax.stop_gradient(guide)
+        if self.fault == "one draw":  # sticking the landing for a logarithm
+            return objective.estimate(log_weights(guide, held, model))
+        if self.fault == "value":
+            return 2 * objective.estimate(log_weights(guide, guide, model))
+        if self.fault == "model":
+            return objective.estimate(log_weights(guide, guide, jax.lax.stop_gradient(model)))
+        return objective.estimate(log_weights(held, guide, model))
+
+
+@pytest.mark.parametrize(
+    "fault, objective, said",
+    [
+        ("one draw", objectives.IWAE(2), "the guide's 'loc' is biased"),
+        ("value", objectives.ELBO(2), "the surrogate's value is"),
+        ("model", objectives.ELBO(2), "the model's 'theta' is biased"),
+        ("still", objectives.ELBO(2), "is biased: mean"),
+    ],
+)
+def test_a_wrong_estimator_is_told_its_fault(fault: str, objective: Any, said: str):
+    with pytest.raises(testing.LawBroken) as broken:
+        testing.check_gradient(Wrong(fault), [objective])
+    assert said in str(broken.value)
 
 
 def estimates(known: testing.Exact, gradient: Any, objective: Any, guide: Any, params: Any, n: int) -> tuple[Any, Any]:

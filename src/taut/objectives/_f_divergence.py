@@ -81,7 +81,8 @@ class FDivergence(Objective):
 
 def _check_convex(f: Callable[[Any], Any]) -> None:
     """Refuse a function that is not convex, or not zero at one; Jensen's inequality would have no ground."""
-    with scope("float64"):
+    # An objective may be built while something is traced: what is checked is a number all the same.
+    with scope("float64"), jax.ensure_compile_time_eval():
         try:
             values = np.asarray(jax.vmap(f)(jnp.asarray(_RATIOS)))
             centre = float(f(jnp.asarray(1.0)))

@@ -1,6 +1,7 @@
 """Model and data together: named latents, a layout, a log joint, one compiled kernel."""
 
 from taut.problem._arguments import Argument, Source, check_ranges, constrained
+from taut.problem._assignments import Assignments, sum_notes
 from taut.problem._batch import leaves_of
 from taut.problem._coordinates import DISCRETE, Latent, Param, unconstrained_init
 from taut.problem._cost import elements
@@ -22,6 +23,7 @@ from taut.problem._user_code import user_errors
 __all__ = [
     "DISCRETE",
     "Argument",
+    "Assignments",
     "Kernel",
     "Latent",
     "NewRows",
@@ -46,6 +48,7 @@ __all__ = [
     "numpyro_statements",
     "predictive",
     "split",
+    "sum_notes",
     "trace_program",
     "unconstrained_init",
     "unused_params",

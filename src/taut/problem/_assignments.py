@@ -17,6 +17,7 @@ import numpy as np
 
 from taut._keys import jax_key
 from taut._precision import Precision, scope
+from taut.problem._coordinates import DISCRETE
 from taut.problem._evaluate import evaluate
 from taut.problem._program import Program
 from taut.problem._sums import Sums
@@ -73,7 +74,7 @@ class Assignments:
         with scope(self.precision):
             best = self._blocks(_best, values, size).pop("")
             candidates = np.unique(best, axis=0)
-            scores = self._blocks(partial(_scores), values, size, shared=candidates).pop("")
+            scores = self._blocks(_scores, values, size, shared=candidates).pop("")
         top = scores.max(0)
         mean = np.log(np.mean(np.exp(scores - np.where(np.isfinite(top), top, 0.0)), axis=0)) + top
         chosen = candidates[mean.argmax(0)[self.sums.order.component], np.arange(len(self.sums.counts))]
@@ -113,13 +114,20 @@ class Assignments:
 
 
 def sum_notes(program: Program) -> list[str]:
-    """Which discrete latents were summed out, and at what price."""
+    """How each discrete latent is dealt with: summed out, and at what price, or drawn by a guide."""
+    notes = []
     sums = program.sums
-    if sums is None:
-        return []
-    names = ", ".join(map(repr, sums.latents)) if len(sums.latents) <= 4 else f"{len(sums.latents)} discrete latents"
-    times = f"{sums.evaluations} evaluation{'s' if sums.evaluations > 1 else ''}"
-    return [f"{names}: summed out exactly, {times} of what depends on it per log density"]
+    if sums is not None:
+        times = f"{sums.evaluations} evaluation{'s' if sums.evaluations > 1 else ''} of what depends on it"
+        notes.append(f"{_listed(list(sums.latents))}: summed out exactly, {times} per log density")
+    drawn = [name for name, latent in program.latents.items() if latent.transform == DISCRETE]
+    if drawn:
+        notes.append(f"{_listed(drawn)}: drawn by the guide, with gradients by the score function")
+    return notes
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names)) if len(names) <= 4 else f"{names[0]!r} to {names[-1]!r} ({len(names)} sites)"
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -133,7 +141,7 @@ def _vmapped(function: Any, sums: Sums, values: Any, words: Any, shared: Any, in
         known = dict(zip(before, evaluate(v, before, given), strict=True))
         return function(sums, known, words, shared)
 
-    return jax.vmap(one, in_axes=(0, None if words is None else 0))(values, words)
+    return jax.vmap(one, in_axes=(0, None if words is None else 0), axis_size=_BLOCK)(values, words)
 
 
 def _draw(sums: Sums, known: Any, words: Any, shared: Any) -> dict[str, Any]:

@@ -234,7 +234,7 @@ class _Walk:
         index = None
         if _empty(sources[1]) and values[1] is not None:
             index = np.asarray(values[1].compute()).reshape(-1, places.shape[-1])
-        lost = [] if index is not None else [a for a in d.start_index_map]
+        lost = [] if index is not None else list(d.start_index_map)
         labels = self.along(sources[0], operand, tuple(lost), keep=True) if lost else sources[0]
         offsets = [a for a in range(operand.ndim) if a not in (*d.collapsed_slice_dims, *d.operand_batching_dims)]
         where = []
@@ -301,7 +301,7 @@ class _Walk:
         for t in reversed(range(length)) if reverse else range(length):
             picked: list[frozenset[int]] = []
 
-            def at(label: int, t: int = t, picked: list[frozenset[int]] = picked) -> frozenset[int]:
+            def at(label: int, t: int = t, picked: list[frozenset[int]] = picked, state: Any = state) -> frozenset[int]:
                 if label >= total:
                     return _union(map(at, picked[label - total]))
                 place, element = owner[label]
@@ -317,7 +317,7 @@ class _Walk:
             state = step[:carried]
             for into, rows in zip(stacked, step[carried:]):
                 into.append(rows)
-            now.update({p: found for p, found in [(p, known[p - fixed].compute()) for p in now]})  # type: ignore[union-attr]
+            now.update([(p, known[p - fixed].compute()) for p in now])  # type: ignore[union-attr]
         results = [_matrix(rows, self.columns) for rows in state]
         for rounds in stacked:
             ordered = rounds[::-1] if reverse else rounds

@@ -43,7 +43,7 @@ class Part(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Elements that are eliminated in the same way: ``int[B]``, their neighbours ``int[B, d]``, and the table's shape."""
+    """Elements that are eliminated alike, ``int[B]``, their neighbours, ``int[B, d]``, and the shape of their tables."""
 
     elements: np.ndarray
     neighbours: np.ndarray

@@ -13,8 +13,8 @@ import numpy as np
 from taut._errors import TautError
 from taut._precision import Precision, default, real_dtype, scope
 from taut.data import Batches
-from taut.problem._batch import ROWS, OnBatch, check_plate, first_batch
 from taut.problem._assignments import Assignments, sum_notes
+from taut.problem._batch import ROWS, OnBatch, check_plate, first_batch
 from taut.problem._coordinates import Latent, Param
 from taut.problem._data import exempt, split
 from taut.problem._influence import check_params, warn_of_unused

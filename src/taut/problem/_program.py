@@ -213,6 +213,9 @@ def trace_program(
         closed, outputs = marginal(sums, traced.outputs, traced.sites, inputs)
         latents = {n: v for n, v in traced.latents.items() if n not in summed}
         supports = {n: c for n, c in traced.supports.items() if n not in summed}
+        reach = _reach(closed, outputs, names)
+        # Named values that need the discrete latents are computed afterwards, but are asked for all the same.
+        reach["value"] = {**traced.reach["value"], **reach["value"]}
         traced = replace(
             traced,
             closed=closed,
@@ -220,7 +223,7 @@ def trace_program(
             latents=latents,
             supports=supports,
             digest=_digest(closed, outputs, latents, traced.params),
-            reach=_reach(closed, outputs, names),
+            reach=reach,
             sums=sums,
         )
     return traced, leaves

@@ -27,6 +27,7 @@ from taut.algorithms import (
     Solution,
     widened,
 )
+from taut.fitting._amortisation import amortisation_notes
 from taut.fitting._by_hand import as_family
 from taut.fitting._loss import observations
 from taut.fitting._remarks import has_no_mean, remarks
@@ -128,6 +129,7 @@ def fit(
     verifier = verify_large if isinstance(solution.guide, LowRank) else verify_solution
     verified, notes = verifier(problem, solution, weighed, weighing, key) if probing else (None, ())
     notes += remarks(problem, solution, weighed, weighing, None if verified is None else verified.values)
+    notes += amortisation_notes(problem, solution, key)
     verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=not verify)
     kinds, supports = _kinds(problem, weighed.values)
     values, log_weights = weighed.values, None if weighed.log_weights is None else weighed.log_weights.ravel()

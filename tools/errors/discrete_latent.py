@@ -1,5 +1,7 @@
-"""Gradients cannot move a coin. Sum it out in the model, or draw it in a guide of your own, which is then fitted by its
-score."""
+"""Discrete latents with finitely many values are summed out, exactly. One without an end to its values is cut off where
+its probability is nothing, or drawn in a guide of your own, which is then fitted by its score."""
+
+import jax.numpy as jnp
 
 import taut
 from taut import dist
@@ -7,8 +9,8 @@ from taut import dist
 
 # wrong
 def model(y):
-    z = taut.sample("z", dist.Bernoulli(0.5))
-    taut.sample("y", dist.Normal(z, 1.0), obs=y)
+    n = taut.sample("n", dist.Poisson(3.0))
+    taut.sample("y", dist.Normal(n, 1.0), obs=y)
 
 
 fit = taut.fit(model, dict(y=2.0))
@@ -16,13 +18,8 @@ fit = taut.fit(model, dict(y=2.0))
 
 # right
 def model(y):
-    z = taut.sample("z", dist.Bernoulli(0.5))
-    taut.sample("y", dist.Normal(z, 1.0), obs=y)
+    n = taut.sample("n", dist.Categorical(logits=dist.Poisson(3.0).log_prob(jnp.arange(30))))
+    taut.sample("y", dist.Normal(n, 1.0), obs=y)
 
 
-def guide():
-    p = taut.param("p", 0.5, constraint=dist.constraints.unit_interval)
-    taut.sample("z", dist.Bernoulli(p))
-
-
-fit = taut.fit(model, dict(y=2.0), guide=guide)
+fit = taut.fit(model, dict(y=2.0))

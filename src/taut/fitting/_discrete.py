@@ -36,7 +36,7 @@ class Enumerated:
         raise NotImplementedError
 
     def probabilities(self, name: str, key: int | jax.Array = 0) -> np.ndarray:
-        r"""Posterior probabilities of a discrete latent, $p(z = k \mid y) = E_{\theta \mid y}\, p(z = k \mid \theta, y)$.
+        r"""Posterior probabilities of a discrete latent, $p(z = k \mid y) = E\, p(z = k \mid \theta, y)$.
 
         Given the other latents they are exact, by forward and backward sums; the average is over draws of the others.
 

@@ -318,11 +318,11 @@ class _Walk:
             for into, rows in zip(stacked, step[carried:]):
                 into.append(rows)
             now.update([(p, known[p - fixed].compute()) for p in now])  # type: ignore[union-attr]
-        results = [_matrix(rows, self.columns) for rows in state]
+        stepped: list[Labels] = [_matrix(rows, self.columns) for rows in state]
         for rounds in stacked:
             ordered = rounds[::-1] if reverse else rounds
-            results.append(_matrix([labels for rows in ordered for labels in rows], self.columns))
-        return results
+            stepped.append(_matrix([labels for rows in ordered for labels in rows], self.columns))
+        return stepped
 
     def along(self, labels: Labels, ids: np.ndarray, axes: tuple[int, ...], *, keep: bool) -> Labels:
         """The union over some axes; the shape stays as it is with ``keep``."""
@@ -338,7 +338,7 @@ class _Walk:
 
     def stacked(self, sources: Sequence[Labels], sizes: Sequence[int]) -> sp.csr_matrix:
         """Rows of several arrays under one another."""
-        return sp.vstack([self.rows(s, n) for s, n in zip(sources, sizes)], format="csr")
+        return sp.csr_matrix(sp.vstack([self.rows(s, n) for s, n in zip(sources, sizes)]))
 
     def rows(self, labels: Labels, size: int) -> sp.csr_matrix:
         """One row per element."""

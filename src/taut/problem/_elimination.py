@@ -29,7 +29,7 @@ _HALVED = 2**12
 class TooTied(Exception):
     """Eliminating an element needs a table that is too large."""
 
-    def __init__(self, scope: Sequence[int], cells: float):
+    def __init__(self, scope: list[int], cells: float):
         self.scope, self.cells = scope, cells
 
 
@@ -43,7 +43,7 @@ class Part(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Elements that are eliminated alike, ``int[B]``, their neighbours, ``int[B, d]``, and the shape of their tables."""
+    """Elements that are eliminated alike, ``int[B]``, their neighbours ``int[B, d]``, and the shape of their tables."""
 
     elements: np.ndarray
     neighbours: np.ndarray
@@ -185,7 +185,7 @@ def schedule(blocks: Sequence[tuple[np.ndarray, tuple[int, ...]]], counts: np.nd
         kept: list[tuple[np.ndarray, tuple[int, ...], tuple[str, int, np.ndarray]]] = []
         for place, (scopes, shape) in enumerate(present):
             hit = taken[scopes]
-            touched = hit.any(axis=1)
+            touched = np.any(hit, axis=1)
             rows = np.flatnonzero(~touched)
             if len(rows):
                 kept.append((scopes[rows], shape, ("old", place, rows)))

@@ -40,7 +40,7 @@ class Term(NamedTuple):
 class TooWide(Exception):
     """A factor has more joint values than may be evaluated."""
 
-    def __init__(self, site: str, scope: Sequence[int], count: float):
+    def __init__(self, site: str, scope: np.ndarray, count: float):
         self.site, self.scope, self.count = site, scope, count
 
 

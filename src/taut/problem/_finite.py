@@ -57,6 +57,7 @@ def loose_terms(site: Site, count: Any = None) -> tuple[Any, Any]:
     if isinstance(fn, dist.Late):
         value = jnp.flip(site.value, 0) if fn.reverse else site.value
         scale = scale if fn.scale is None else scale * fn.scale
+        assert fn.known is not None, "asked before the loop had run"
         fn, inside = dist.without_masks(fn.known)
         mask = inside if mask is None else mask if inside is None else jnp.logical_and(mask, inside)
         site = replace(site, value=value)

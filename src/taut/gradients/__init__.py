@@ -8,10 +8,11 @@ from taut.gradients._pathwise import Pathwise
 from taut.gradients._quadratic import QuadraticControl
 from taut.gradients._score_function import VIMCO, ScoreFunction, VarGrad
 from taut.gradients._sticking_the_landing import StickingTheLanding
-from taut.gradients._table import TABLE, check_noise, kind_of, table_rows
+from taut.gradients._table import KINDS, TABLE, check_noise, kind_of, table_rows
 from taut.gradients._wake import Wake
 
 __all__ = [
+    "KINDS",
     "TABLE",
     "VIMCO",
     "Antithetic",

@@ -170,7 +170,8 @@ def check_noise(estimator: str, objective: Any, noise: str, sort: Literal["fresh
         site="noise",
         found=f"{noise} noise with {estimator} and {type(objective).__name__}(particles={objective.particles})",
         expected=f"independent fresh draws for {estimator}: {why}",
-        remedy="gradient=taut.gradients.Pathwise(), or noise=taut.gradients.Fresh()",
+        remedy="noise=taut.gradients.Fresh()"
+        + (", or gradient=taut.gradients.Pathwise()" if kind_of(objective) != "own gradient" else ""),
     )
 
 

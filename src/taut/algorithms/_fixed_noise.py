@@ -23,7 +23,7 @@ from taut.algorithms._modes import find_modes
 from taut.algorithms._noise_fit import NoiseFit, information_metric
 from taut.algorithms._starts import DENSE_LIMIT, explore, given_starts
 from taut.gradients import Pathwise
-from taut.guides import Guide, NoiseGuide, bind
+from taut.guides import Guide, NoiseGuide, bind, with_model
 from taut.problem import Problem, compilations
 
 EXPLORE, FIT, DONE = 0, 1, 2
@@ -145,7 +145,7 @@ class FixedNoise(Algorithm):
         params = state.params or {n: np.asarray(v, float) for n, v in guide.init(problem, state.key).items()}
         point = state.point if state.phase != EXPLORE else np.zeros(problem.num_params)
         gap = (state.gap, state.se) if np.isfinite(state.elbo) else None
-        return Solution(guide, params, point, status, gap=gap, modes=state.modes)
+        return Solution(guide, with_model(guide, params, point), point, status, gap=gap, modes=state.modes)
 
     def _explore(self, problem: Problem, guide: NoiseGuide, state: NoiseState) -> tuple[NoiseState, Progress]:
         rng = generator(state.key, 0)

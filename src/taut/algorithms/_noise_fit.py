@@ -13,7 +13,7 @@ from scipy.linalg import solve_triangular
 
 from taut._precision import real_dtype
 from taut.algorithms._log_weights import log_p
-from taut.guides import NoiseGuide
+from taut.guides import NoiseGuide, with_model
 from taut.problem import Problem, Program, count_compilation
 
 _BLOCK = 128  # draws evaluated side by side
@@ -141,6 +141,12 @@ def _unflatten(x: Any, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple
     return params, x[start:]
 
 
+def _given(guide: NoiseGuide, x: Any, shapes: Any) -> tuple[Any, Any]:
+    """What the guide is called with, and the model's parameters."""
+    params, model = _unflatten(x, shapes)
+    return with_model(guide, params, model), model
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _objective(
     program: Program, guide: NoiseGuide, shapes: Any, landing: bool, x: Any, noise: Any, weight: Any, inputs: Any
@@ -148,7 +154,7 @@ def _objective(
     count_compilation()
 
     def total(x: Any) -> Any:
-        params, model = _unflatten(x, shapes)
+        params, model = _given(guide, x, shapes)
 
         def one(noise: Any) -> Any:
             point, log_q = guide.push(program, params, noise, inputs)
@@ -166,7 +172,7 @@ def _scores(
     program: Program, guide: NoiseGuide, shapes: Any, dense: bool, x: Any, noise: Any, weight: Any, inputs: Any
 ) -> Any:
     count_compilation()
-    params, _ = _unflatten(x, shapes)
+    params, _ = _given(guide, x, shapes)
 
     def one(noise: Any) -> Any:
         point = jax.lax.stop_gradient(guide.push(program, params, noise, inputs)[0])
@@ -180,7 +186,7 @@ def _scores(
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _weights(program: Program, guide: NoiseGuide, shapes: Any, x: Any, noise: Any, inputs: Any) -> Any:
     count_compilation()
-    params, model = _unflatten(x, shapes)
+    params, model = _given(guide, x, shapes)
 
     def one(noise: Any) -> Any:
         point, log_q = guide.push(program, params, noise, inputs)
@@ -193,7 +199,7 @@ def _weights(program: Program, guide: NoiseGuide, shapes: Any, x: Any, noise: An
 def _spread(program: Program, guide: NoiseGuide, shapes: Any, back: bool, x: Any, v: Any, inputs: Any) -> Any:
     """The linear part of the map from noise to coordinates times a vector, or its transpose."""
     count_compilation()
-    params, _ = _unflatten(x, shapes)
+    params, _ = _given(guide, x, shapes)
 
     def coordinates(noise: Any) -> Any:
         return guide.push(program, params, noise, inputs)[0].coordinates  # type: ignore[union-attr]

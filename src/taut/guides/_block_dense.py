@@ -61,10 +61,8 @@ class BlockDense(NoiseGuide):
         if self.blocks is None:
             return
         wrong = isinstance(self.blocks, str) or any(isinstance(block, str) for block in self.blocks)
-        if not wrong:
-            blocks = tuple(tuple(block) for block in self.blocks)
-            names = [name for block in blocks for name in block]
-            object.__setattr__(self, "blocks", blocks)
+        blocks = () if wrong else tuple(tuple(block) for block in self.blocks)
+        names = [name for block in blocks for name in block]
         if wrong or len(set(names)) < len(names):
             raise TautError(
                 "bad-argument",
@@ -73,6 +71,7 @@ class BlockDense(NoiseGuide):
                 expected="groups of names, each name in one of them",
                 remedy='taut.guides.BlockDense(blocks=(("mu", "tau"), ("theta",)))',
             )
+        object.__setattr__(self, "blocks", blocks)
 
     def bind(self, problem: Problem) -> BlockDense:
         """See `Guide`: the names are checked."""

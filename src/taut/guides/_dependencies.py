@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from taut._errors import TautError
-from taut.problem import Program
+from taut._precision import scope
+from taut.problem import Program, dependencies, fill
 
 LINEAR = "linear"
 
@@ -89,18 +91,19 @@ def asked(dependencies: Mapping[str, Any] | Asked | None) -> Asked | None:
 
 
 @lru_cache(maxsize=64)
-def structure(program: Program, given: Asked | None, dense: int) -> Structure:
+def structure(program: Program, given: Asked | None, dense: int, centred: bool = True) -> Structure:
     """The structure of a guide on a model.
 
     Args:
         program: the traced model.
         given: what the user asked for; latents not in it depend as `default_parents` says.
         dense: most coordinates per row of its plates that a site has jointly; beyond it they are independent.
+        centred: every coordinate is the model's own value.
 
     Raises:
         TautError: ``site-missing``, ``bad-argument`` for dependencies in a circle.
     """
-    parents = {name: dict.fromkeys(found, LINEAR) for name, found in default_parents(program).items()}
+    parents = {name: dict.fromkeys(found, LINEAR) for name, found in default_parents(program, centred).items()}
     for child, kinds in given or ():
         for name in (child, *(parent for parent, _ in kinds)):
             if name not in program.latents:
@@ -123,18 +126,18 @@ def structure(program: Program, given: Asked | None, dense: int) -> Structure:
     return Structure(order, edges, own)
 
 
-def default_parents(program: Program) -> dict[str, tuple[str, ...]]:
+def default_parents(program: Program, centred: bool = True) -> dict[str, tuple[str, ...]]:
     """The parents that each latent needs among those before it, for q to have the posterior's own structure.
 
     Latents that meet in one term of the log joint are neighbours (the moral graph: given data, two parents of a site
     depend on one another). Latents are taken in the model's order, and each depends on those before it to which it is
     tied directly or through later ones: what eliminating the latents from the last to the first leaves. A Gaussian
-    posterior with linear dependencies is then a member of the family, up to what sites leave out inside of them.
+    posterior with linear dependencies is then a member of the family, up to what sites leave out inside of them. Where
+    a hierarchical latent is not centred, its value is made of its coordinate and its parents, and so are its terms.
     """
     names = list(program.latents)
     near: dict[str, set[str]] = {name: set() for name in names}
-    for reach in program.reach["density"].values():
-        met = [name for name in names if name in reach]
+    for met in _terms(program, centred):
         for name in met:
             near[name].update(other for other in met if other != name)
     found: dict[str, tuple[str, ...]] = {}
@@ -144,6 +147,41 @@ def default_parents(program: Program) -> dict[str, tuple[str, ...]]:
         for name in before:
             near[name].update(other for other in before if other != name)
     return {name: found[name] for name in names}
+
+
+def _terms(program: Program, centred: bool) -> list[list[str]]:
+    """The latents that meet in each term of the log joint, in the model's order."""
+
+    def terms(held: dict[str, dict[str, Any]], rest: tuple[Any, Any, Any]) -> dict[str, Any]:
+        inputs, consts, flat = rest
+        holes = {**fill(program, flat, flat), **held["hole"]}
+        return program.evaluate("plain", holes, inputs, consts, values=held["value"])
+
+    # The precision that the model was traced in, whatever that of the caller is.
+    dtype = next(iter(program.closed.jaxpr.outvars[i] for i in program.outputs["density"].values())).aval.dtype
+
+    def shaped(shape: tuple[int, ...]) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    latents = program.latents
+    held = {
+        "hole": {n: shaped(v.coordinate_shape) for n, v in latents.items()},
+        "value": {n: shaped(v.shape) for n, v in latents.items()},
+    }
+    flat = shaped((program.dim + program.num_params,))
+    inputs = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in program.closed.in_avals]
+    consts = [jax.ShapeDtypeStruct(np.shape(c), c.dtype) for c in program.closed.consts]
+    with scope("float64" if dtype == np.float64 else "float32"):
+        closed = jax.make_jaxpr(terms)(held, (inputs, consts, flat))
+    labels = [path[1].key for path, _ in jax.tree_util.tree_flatten_with_path(held)[0]]
+    reach = dependencies(closed.jaxpr, [*labels, *[""] * (len(closed.jaxpr.invars) - len(labels))])
+    found = {name: set(labels) & set(reached) for name, reached in zip(sorted(program.outputs["plain"]), reach)}
+    if not centred:
+        for name in reversed(latents):
+            if latents[name].hierarchical:
+                parents = found[name]
+                found = {term: met | parents if name in met else met for term, met in found.items()}
+    return [[name for name in latents if name in met] for met in found.values()]
 
 
 def _ordered(parents: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:

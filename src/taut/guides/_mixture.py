@@ -15,7 +15,7 @@ from taut._draws import gaussian_log_density, pool
 from taut._keys import generator
 from taut.guides._gaussian import FullRank, flat
 from taut.guides._guide import Flat, Guide
-from taut.guides._start import Start, first_loc
+from taut.guides._start import Mode, Start, coordinates_of
 from taut.problem import Problem, Program
 
 
@@ -29,7 +29,7 @@ class GaussianMixture(Guide):
     Args:
         components: number of components $K$.
         centredness: 1 is the model as written, 0 non-centres hierarchical latents; a tuple sets each coordinate.
-        start: where to scatter the components about; the origin by default.
+        start: where the components begin; by default at the ends of several climbs, as far apart as they go.
     """
 
     components: int
@@ -37,9 +37,10 @@ class GaussianMixture(Guide):
     start: Start | None = field(default=None, compare=False)
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
-        """Narrow normals scattered around the start."""
-        centre = 0.0 if self.start is None else first_loc(self.start, problem, self.centredness, key)
-        loc = centre + generator(key).uniform(-1.0, 1.0, (self.components, problem.dim))
+        """Narrow normals at different points of the start: two that begin at one mode seldom part."""
+        start = Mode() if self.start is None else self.start
+        rng = generator(key)
+        loc = start.apart(problem, coordinates_of(problem, self.centredness), rng, self.components)
         return self.from_moments(np.ones(self.components), loc, np.stack([0.1 * np.eye(problem.dim)] * self.components))
 
     @staticmethod

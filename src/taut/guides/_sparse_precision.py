@@ -306,7 +306,7 @@ def _member(
         precision = np.array([[pivot[u] if u == v else rows[u].get(int(v), 0.0) for v in rest] for u in rest])
         value, vector = np.linalg.eigh(0.5 * (precision + precision.T) * np.outer(spread[rest], spread[rest]))
         root = spread[rest][:, None] * vector / np.sqrt(np.maximum(value, 1e-3 if value.min() <= 0 else 0.0))
-        lower = np.linalg.qr(root.T, mode="r").T
+        lower = np.asarray(np.linalg.qr(root.T, mode="r")).T
         lower = lower * np.sign(np.diag(lower))
         log_scale[rest] = np.log(np.diag(lower))
         if len(rest) > 1:

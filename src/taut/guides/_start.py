@@ -17,6 +17,8 @@ from taut.guides._unconstrain import checked, unconstrain
 from taut.problem import Problem
 
 _BOX = 2.0  # half width of the box on the real line that starts are drawn from
+_APART = 1e-2  # ends of climbs nearer than this are one mode
+_MARGIN = 20.0  # nats: modes further below the highest hold no mass
 _NARROW = 0.1  # half width of the default start of one guide
 
 
@@ -33,6 +35,12 @@ class Start(abc.ABC):
             rng: generator.
             count: most points.
         """
+
+    def apart(self, problem: Problem, centredness: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+        """As many points as are wanted, for the components of a mixture: repeated ones are moved at random."""
+        points = self.points(problem, centredness, rng, count)
+        missing = rng.choice(len(points), count - len(points))
+        return np.concatenate([points, points[missing] + rng.uniform(-1, 1, (len(missing), problem.dim))])
 
 
 @dataclass(frozen=True)
@@ -93,9 +101,29 @@ class Mode(Start):
 
     def points(self, problem: Problem, centredness: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
         """See `Start`: one point."""
-        box = rng.uniform(-_BOX, _BOX, (self.climbs, problem.dim))
+        ends, heights = self._ends(problem, centredness, rng, self.climbs)
+        return ends[[int(np.argmax(heights))]]
+
+    def apart(self, problem: Problem, centredness: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+        """See `Start`: the highest end, then each time the one farthest from those taken."""
+        ends, heights = self._ends(problem, centredness, rng, self.climbs * count)
+        good = ends[heights > heights.max() - _MARGIN]
+        taken = [ends[int(np.argmax(heights))]]
+        while len(taken) < count:
+            distance = np.min([np.linalg.norm(good - one, axis=1) for one in taken], axis=0)
+            far = int(np.argmax(distance))
+            if distance[far] < _APART:
+                taken.append(taken[rng.integers(len(taken))] + rng.uniform(-1, 1, problem.dim))
+            else:
+                taken.append(good[far])
+        return np.stack(taken)
+
+    def _ends(
+        self, problem: Problem, centredness: np.ndarray, rng: np.random.Generator, climbs: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        box = rng.uniform(-_BOX, _BOX, (climbs, problem.dim))
         ends = [_climb(problem, centredness, begin, 1000) for begin in box]
-        return max(ends, key=lambda end: end[1])[0][None]
+        return np.stack([end[0] for end in ends]), np.array([end[1] for end in ends])
 
 
 @dataclass(frozen=True, init=False)

@@ -206,7 +206,8 @@ class Structured(NoiseGuide):
         return -0.5 * noise**2 - 0.5 * _LOG_2PI - params["log_scale"]
 
     def _structure(self, program: Program) -> Structure:
-        return structure(program, self.dependencies, self.dense)
+        centred = self.centredness if isinstance(self.centredness, tuple) else (self.centredness,)
+        return structure(program, self.dependencies, self.dense, all(lam == 1.0 for lam in centred))
 
 
 def _shift(program: Program, params: Mapping[str, Any], edge: Edge, z: Any) -> Any:

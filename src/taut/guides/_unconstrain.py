@@ -127,7 +127,7 @@ def _solve(
     found = least_squares(
         lambda u: np.asarray(forward(u), float) - target.ravel(),
         np.zeros(problem.latents[name].size),
-        lambda u: np.asarray(slope(u), float),
+        jac=lambda u: np.asarray(slope(u), float),  # type: ignore[arg-type]
         xtol=1e-15,
         ftol=1e-15,
         gtol=1e-15,

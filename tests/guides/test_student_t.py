@@ -1,0 +1,53 @@
+"""Student-t margins: the map from normals, tails, and degrees of freedom that are given."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import taut
+from taut import algorithms, dist, guides
+from taut._precision import scope
+from taut.guides._student_t import _from_normals
+from taut.problem import Problem
+
+
+def scalar() -> None:
+    taut.sample("x", dist.Normal(0.0, 1.0))
+
+
+@pytest.mark.parametrize("df", [0.7, 2.5, 30.0, 1e12])
+def test_two_normals_make_one_student_t(df: float):
+    a, b = np.random.default_rng(0).standard_normal((2, 20_000))
+    t = _from_normals(a, b, df, np)
+    assert stats.kstest(t, stats.t(df).cdf).pvalue > 1e-4
+
+
+def test_log_density_is_the_textbooks():
+    problem = Problem(scalar, {}, precision="float64")
+    guide = guides.StudentT(df=3.0)
+    params = {"loc": np.array([1.0]), "log_scale": np.array([np.log(2.0)])}
+    with scope("float64"):
+        for z in (-200.0, 0.0, 1.0, 7.0):
+            point = guides.Flat(jnp.array([z]), jnp.ones(1))
+            found = float(guide.log_prob(problem.program, params, point))
+            np.testing.assert_allclose(found, stats.t(3, 1.0, 2.0).logpdf(z), rtol=1e-12)
+
+
+def test_given_degrees_of_freedom_stay_and_many_are_a_normal():
+    problem = Problem(scalar, {}, precision="float64")
+    run = algorithms.Run()
+    wide = run(algorithms.FixedNoise(), problem, guides.StudentT(df=1e9), 0)
+    assert set(wide.params) == {"loc", "log_scale"}
+    np.testing.assert_allclose(wide.params["loc"], 0.0, atol=1e-6)
+    np.testing.assert_allclose(wide.params["log_scale"], 0.0, atol=1e-6)
+    entry = wide.guide.named(problem, wide.params)["x"]
+    np.testing.assert_allclose(entry["df"], 1e9)
+
+
+@pytest.mark.parametrize("df", [0.0, -1.0, "3", True])
+def test_other_degrees_of_freedom_are_refused(df: object):
+    with pytest.raises(taut.TautError, match="df"):
+        guides.StudentT(df=df)  # type: ignore[arg-type]

@@ -87,6 +87,7 @@ def test_other_guides_and_settings_are_refused():
         Run()(IVON(), problem, FullRank(), 0)
     with pytest.raises(taut.TautError, match="Pathwise"):
         IVON(gradient=taut.gradients.StickingTheLanding())
+    bad: dict[str, Any]
     for bad in (dict(beta2=1.0), dict(rate=0.0), dict(shrink=0.0), dict(beta1=-0.1), dict(clip=-1.0)):
         with pytest.raises(taut.TautError, match=next(iter(bad))):
             IVON(**bad)

@@ -44,7 +44,7 @@ def test_the_scale_mixture_against_scipy():
     w = np.concatenate([[0.0], np.geomspace(1e-6, 1e3, 50), -np.geomspace(1e-6, 1e3, 50)])
     for pi, s1, s2 in [(0.5, 1.0, np.exp(-6)), (0.25, 2.0, 0.1), (1.0, 1.5, 0.1), (0.0, 1.5, 0.1)]:
         parts = np.stack([stats.norm.logpdf(w, 0, s1), stats.norm.logpdf(w, 0, s2)])
-        expected = logsumexp(parts, axis=0, b=np.array([[pi], [1 - pi]]))
+        expected: Any = logsumexp(parts, axis=0, b=np.array([[pi], [1 - pi]]))
         with scope("float64"):
             prior = nn.ScaleMixture(pi, s1, s2)
             np.testing.assert_allclose(prior.log_prob(w), expected, rtol=1e-12)
@@ -169,7 +169,8 @@ def test_a_layer_of_one_is_bayesian_linear_regression():
     mean = covariance @ design.T @ Y / 0.25
     found = np.concatenate([fit["net$weight"].mean.ravel(), fit["net$bias"].mean])
     sd = np.concatenate([fit["net$weight"].sd.ravel(), fit["net$bias"].sd])
-    evidence = stats.multivariate_normal(cov=0.25 * np.eye(6) + 4.0 * design @ design.T).logpdf(Y)
+    whole: Any = 0.25 * np.eye(6) + 4.0 * design @ design.T
+    evidence = stats.multivariate_normal(cov=whole).logpdf(Y)
     # 16,000 mirrored draws: means to 1e-6 of an sd, sds to 0.6 % (se of a sample sd).
     np.testing.assert_allclose(found, mean, atol=1e-3)
     np.testing.assert_allclose(sd, np.sqrt(np.diag(covariance)), rtol=0.03)

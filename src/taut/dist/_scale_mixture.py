@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +35,16 @@ class ScaleMixture(Distribution):
         "sigma1": constraints.positive,
         "sigma2": constraints.positive,
     }
-    support = constraints.real
-    reparametrized_params: ClassVar[list[str]] = []
 
     def __init__(self, pi: Any, sigma1: Any, sigma2: Any, *, validate_args: bool | None = None):
         self.pi, self.sigma1, self.sigma2 = pi, sigma1, sigma2
         shape = jnp.broadcast_shapes(jnp.shape(pi), jnp.shape(sigma1), jnp.shape(sigma2))
         super().__init__(batch_shape=shape, validate_args=validate_args)
+
+    @property
+    def support(self) -> Any:
+        """The real line."""
+        return constraints.real
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Any:
         """See above; in nats."""

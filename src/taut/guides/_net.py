@@ -113,6 +113,7 @@ class MeanFieldNet(NoiseGuide):
         """See `Guide`: a draw of the weights, and a key for the rows' own noise."""
         weights, rows = jax.random.split(key)
         point, log_q = _MEAN_FIELD.sample_and_log_prob(program, params, weights, inputs)
+        assert isinstance(point, Flat)
         return point._replace(stream=jax.random.key_data(rows)), log_q
 
     def noise_size(self, program: Program) -> int:

@@ -28,7 +28,7 @@ W = np.linalg.qr(RNG.normal(size=(K, D)))[0] * np.array([1.5, 0.8])
 Y = RNG.normal(size=(N, D)) @ W.T + S * RNG.normal(size=(N, K))
 V = 1 / (1 + np.sum(W**2, axis=0) / S**2)
 A = V[:, None] * W.T / S**2
-COV = W @ W.T + S**2 * np.eye(K)
+COV: Any = W @ W.T + S**2 * np.eye(K)
 LOG_Z = stats.multivariate_normal.logpdf(Y, np.zeros(K), COV).sum()
 
 

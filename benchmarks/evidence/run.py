@@ -2,8 +2,10 @@
 
 ``python -m benchmarks.evidence.run [--data FOLDER] [--only NAME ...] [--out FILE]``
 
-A row passes if the difference is below 0.05 nats, or below three stated errors (that of the anchor included). The exit
-status is 1 if one does not, or if the verdict trusts an evidence that is off; 2 if there is nothing to do.
+A row passes if the difference is below 0.05 nats, or below three stated errors (that of the anchor included), and if
+the interval of ``fit.evidence()`` holds what is known. Where the best ELBO of all Gaussians has a closed form, it must
+be what it is known to be to 0.001 nats, and no fit may be above it. The exit status is 1 if a row does not pass, or if
+the verdict trusts an evidence that is off; 2 if there is nothing to do.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from taut._files import atomic_write
 ROOT = Path(__file__).resolve().parents[2]
 NEAR = 0.05  # nats
 SURE = 3.0  # standard errors
+BEST_TO = 1e-3  # nats
 HEADER = (
     f"{'':14} {'known':>9} {'taut':>10} {'± stated':>9} {'difference':>11} {'':6}  {'ELBO':>9}  "
     f"{'gradients q + SMC':>20}  {'seconds':>7}  verdict"
@@ -37,6 +40,13 @@ def measure(name: str, anchor: Anchor, data: dict[str, Any]) -> dict[str, Any]:
     fit = taut.fit(anchor.model, data)
     seconds = time.perf_counter() - begun
     found, error = fit.log_evidence, fit.numbers["log evidence"][1]
+    interval = fit.evidence()
+    slack = SURE * anchor.known_to
+    held = interval.low - slack <= anchor.log_evidence <= interval.high + slack
+    best = None if anchor.best_elbo is None else anchor.best_elbo(data)
+    bounded = best is None or (
+        abs(best - anchor.best_elbo_known) < BEST_TO and fit.elbo < best + SURE * float(fit.numbers["ELBO"][1] or 0.0)
+    )
     return {
         "name": name,
         "known": anchor.log_evidence,
@@ -45,14 +55,17 @@ def measure(name: str, anchor: Anchor, data: dict[str, Any]) -> dict[str, Any]:
         "log_evidence": found,
         "stated_error": None if error is None else float(error),
         "difference": found - anchor.log_evidence,
-        "passes": passes(found - anchor.log_evidence, error, anchor.known_to),
+        "passes": bool(passes(found - anchor.log_evidence, error, anchor.known_to) and held and bounded),
+        "interval": [interval.low, interval.high],
+        "interval_holds": bool(held),
+        "best_elbo": best,
         "elbo": fit.elbo,
         "gradients": fit.gradients,
         "gradients_smc": int(fit.numbers.get("gradients of SMC", (0,))[0]),
         "seconds": seconds,
         "level": fit.verdict.level,
         "evidence_trusted": fit.verdict.evidence_trusted,
-        "guide": fit.guide,
+        "guide": str(fit.guide),
         "reasons": list(fit.verdict.reasons),
     }
 
@@ -68,10 +81,13 @@ def line(row: dict[str, Any]) -> str:
     error = "" if row["stated_error"] is None else f"{row['stated_error']:.4f}"
     gradients = f"{row['gradients']:,} + {row['gradients_smc']:,}"
     trusted = "evidence trusted" if row["evidence_trusted"] else "evidence not trusted"
+    said = f"\n{'':14} interval {row['interval'][0]:.3f} to {row['interval'][1]:.3f}"
+    said += "" if row["interval_holds"] else " !! does not hold it"
+    said += "" if row["best_elbo"] is None else f", best ELBO of all Gaussians {row['best_elbo']:.4f}"
     return (
         f"{row['name']:14} {row['known']:9.3f} {row['log_evidence']:10.4f} {error:>9} {row['difference']:+11.4f} "
         f"{'ok' if row['passes'] else '!! off':6}  {row['elbo']:9.3f}  {gradients:>20}  {row['seconds']:7.1f}  "
-        f"{row['level']}, {trusted}"
+        f"{row['level']}, {trusted}{said}"
     )
 
 

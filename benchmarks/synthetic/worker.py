@@ -50,7 +50,7 @@ def measure(target: Target) -> dict[str, Any]:
         "reasons": list(fit.verdict.reasons),
         "failing": [check.text for check in fit.verdict.checks if not check.passed],
         "advice": fit.verdict.advice,
-        "guide": fit.guide,
+        "guide": str(fit.guide),
         "khat": _number(fit.khat),
         "elbo": _number(fit.elbo),
         "kl": _number(fit.kl),

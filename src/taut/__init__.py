@@ -8,7 +8,7 @@ from typing import Any
 from taut import algorithms, dist, gradients, guides, handlers, objectives
 from taut._errors import TautError, TautWarning
 from taut.core import deterministic, factor, param, plate, sample, transformed
-from taut.fitting import Estimate, Fit, fit, fit_mle, load
+from taut.fitting import Estimate, Fit, FittedGuide, fit, fit_mle, load, load_guide
 from taut.interop import density
 from taut.problem import Problem
 
@@ -27,6 +27,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Estimate",
     "Fit",
+    "FittedGuide",
     "Problem",
     "TautError",
     "TautWarning",
@@ -41,6 +42,7 @@ __all__ = [
     "guides",
     "handlers",
     "load",
+    "load_guide",
     "objectives",
     "param",
     "plate",

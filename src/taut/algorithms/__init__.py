@@ -21,7 +21,7 @@ from taut.algorithms._reverse import Reversed, log_weights_at, reverse_anneal
 from taut.algorithms._row_pool import row_log_weights
 from taut.algorithms._smc import SMCResult, SMCSettings, smc, smc_applicable
 from taut.algorithms._svi import SVI
-from taut.algorithms._warm import warm_state
+from taut.algorithms._warm import warm
 
 __all__ = [
     "IVON",
@@ -55,6 +55,6 @@ __all__ = [
     "row_log_weights",
     "smc",
     "smc_applicable",
-    "warm_state",
+    "warm",
     "widened",
 ]

@@ -25,11 +25,14 @@ from taut.algorithms import (
     Progress,
     Run,
     Solution,
+    warm,
     widened,
 )
 from taut.fitting._amortisation import amortisation_notes
 from taut.fitting._by_hand import as_family
+from taut.fitting._guide_view import FittedGuide, view_of
 from taut.fitting._loss import observations
+from taut.fitting._params import params_of
 from taut.fitting._remarks import has_no_mean, remarks
 from taut.fitting._result import Fit
 from taut.fitting._resume import state_from, state_leaves
@@ -55,7 +58,7 @@ def fit(
     model: Callable[..., Any],
     data: Mapping[str, Any] | None = None,
     *,
-    guide: Guide | Callable[..., Any] | None = None,
+    guide: Guide | FittedGuide | Callable[..., Any] | None = None,
     algorithm: Algorithm | None = None,
     key: int | jax.Array = 0,
     draws: int = DRAWS,
@@ -79,7 +82,8 @@ def fit(
     Args:
         model: a function written with taut's primitives.
         data: values by argument name; arrays, numbers, sequences.
-        guide: a family of `taut.guides`, or a guide written as a function with the primitives.
+        guide: a family of `taut.guides`, a guide written as a function with the primitives, or a fitted guide
+            (``fit.guide``, `taut.load_guide`), from which the fit then begins.
         algorithm: one of `taut.algorithms`.
         key: an integer or a JAX key; the same key gives the same fit.
         draws: draws kept, and weighed for the verdict.
@@ -108,13 +112,19 @@ def fit(
     """
     began = time.perf_counter()
     # A guide written by hand may draw discrete latents; no family on the real line can.
-    by_hand = guide is not None and (isinstance(guide, Program) or not isinstance(guide, Guide))
+    asked = guide.family if isinstance(guide, FittedGuide) else guide
+    by_hand = asked is not None and (isinstance(asked, Program) or not isinstance(asked, Guide))
     problem = Problem(model, data, precision=precision, discrete=by_hand, allow=allow)
-    algorithm, family = _choose(problem, guide, algorithm)
+    begin = guide.on(problem) if isinstance(guide, FittedGuide) else None
+    if begin is not None and algorithm is None:
+        algorithm = FixedDraws() if isinstance(begin.ready, FullRank | MeanField | Delta) else SVI()
+    algorithm, family = _choose(problem, asked if begin is None else begin.ready, algorithm)
     working = _working(problem, model, data, algorithm)
     run = Run()
     with _progress(algorithm, progress) as run.on_step:
         state = None if resume is None else state_from(resume.state, algorithm, working, family, key)
+        if begin is not None and state is None:
+            state = warm(algorithm, working, family, key, begin.params, begin.model_params)
         solution = run(algorithm, working, family, key, state)
     gradients = working.kernel().gradients
     kernel = problem.kernel()
@@ -150,8 +160,8 @@ def fit(
         log_weights=log_weights,
         kinds=kinds,
         supports=supports,
-        guide=type(solution.guide).__name__,
-        params={name: np.asarray(v) for name, v in solution.params.items()},
+        guide=view_of(problem, solution),
+        params=params_of(problem, solution),
         numbers=numbers,
         history=np.array([[p.gradients, p.elbo, p.se] for p in history], float).reshape(-1, 3),
         facts=_facts(problem, algorithm, solution, key),

@@ -25,13 +25,13 @@ def too_many(wanted: int, held: int) -> TautError:
     )
 
 
-def unknown(name: str, known: Mapping[str, Any]) -> TautError:
-    """The error for a site that a fit does not have."""
+def unknown(name: str, known: Mapping[str, Any], call: str = "fit[{}]") -> TautError:
+    """The error for a site that a fit, or another result that is called so, does not have."""
     close = difflib.get_close_matches(str(name), list(known), 1)
     return TautError(
         "site-missing",
         site=str(name),
-        found=f"fit[{name!r}]",
+        found=call.format(repr(name)),
         expected=f"one of {', '.join(known)}",
-        remedy=f"fit[{close[0]!r}]" if close else f"fit[{next(iter(known))!r}]",
+        remedy=call.format(repr(close[0] if close else next(iter(known)))),
     )

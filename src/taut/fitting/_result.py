@@ -18,9 +18,11 @@ from taut.algorithms import Response, Solution, linear_response
 from taut.diagnostics import CORRECTED, Verdict
 from taut.fitting._encodes import Encodes
 from taut.fitting._evidence import evidence_of
+from taut.fitting._guide_view import FittedGuide
 from taut.fitting._loss import Loss, loss_of
 from taut.fitting._marginal import Marginal
 from taut.fitting._nuts import Reference, against_nuts
+from taut.fitting._params import Params
 from taut.fitting._refusals import loaded, too_many, unknown
 from taut.fitting._store import read_fit, write_fit
 from taut.fitting._unconstrained import Unconstrained, unconstrained
@@ -45,8 +47,9 @@ class Fit(Encodes):
             one row.
         log_weights: ``log p - log q`` of the draws, ``float64[S]``, or ``None`` for a point and for particles.
         kinds, supports: of each site.
-        guide: the family in words.
-        params: its parameters.
+        guide: the fitted guide by name, in the model's own space; as text it is the family's name.
+        params: what was learned, the guide's parameters and then the model's: as arrays on the real line, with
+            ``.value`` in their own space and the ``.transform`` between the two; ``print`` shows a table.
         numbers: figures by name: value, standard error or ``None``, unit.
         history: ``float64[T, 3]``: gradients so far, objective, its standard error.
         facts: versions and choices, in words.
@@ -63,8 +66,8 @@ class Fit(Encodes):
     log_weights: np.ndarray | None
     kinds: dict[str, str]
     supports: dict[str, str]
-    guide: str
-    params: dict[str, np.ndarray]
+    guide: FittedGuide
+    params: Params
     numbers: dict[str, tuple[float, float | None, str]]
     history: np.ndarray
     facts: dict[str, str]

@@ -10,9 +10,12 @@ from typing import Any
 
 from taut.diagnostics import Check, Verdict
 from taut.fitting._archive import read_archive, write_archive
+from taut.fitting._guide_file import guide_from, guide_parts
+from taut.fitting._guide_view import FittedGuide
+from taut.fitting._params import params_from, plain_params
 
 _WEIGHTS = ("log_weights", "guide_log_weights")
-_PLAIN = ("title", "status", "kinds", "supports", "guide", "facts")
+_PLAIN = ("title", "status", "kinds", "supports", "facts")
 
 
 def write_fit(path: str | os.PathLike[str], parts: Mapping[str, Any]) -> Path:
@@ -26,11 +29,15 @@ def write_fit(path: str | os.PathLike[str], parts: Mapping[str, Any]) -> Path:
         Its path.
     """
     arrays = {f"value/{name}": v for name, v in parts["values"].items()}
-    arrays |= {f"param/{name}": v for name, v in parts["params"].items()}
+    kinds, learned = plain_params(parts["params"])
+    view = parts["guide"]
+    kept, fitted = guide_parts(view.name, view.family, view.params, view.model_params, view.problem)
+    arrays |= learned | fitted
     arrays |= {f"guide/{name}": v for name, v in parts["guide_draws"].items()}
     arrays |= {f"state/{index:04d}": v for index, v in enumerate(parts["state"])}
     arrays |= {name: parts[name] for name in ("history", *_WEIGHTS) if parts[name] is not None}
     header: dict[str, Any] = {name: parts[name] for name in _PLAIN}
+    header |= kept | {"transforms": kinds}
     header["verdict"] = asdict(parts["verdict"])
     header["sites"] = list(parts["values"])
     header["numbers"] = {name: list(v) for name, v in parts["numbers"].items()}
@@ -48,7 +55,8 @@ def read_fit(path: str | os.PathLike[str]) -> dict[str, Any]:
         **{name: header[name] for name in _PLAIN},
         "verdict": Verdict(**verdict, checks=checks, notes=notes),
         "values": {name: arrays[f"value/{name}"] for name in header["sites"]},
-        "params": {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")},
+        "guide": FittedGuide(*guide_from(header, arrays)),
+        "params": params_from(header["transforms"], arrays),
         "state": tuple(arrays[k] for k in sorted(arrays) if k.startswith("state/")),
         "guide_draws": {k.removeprefix("guide/"): v for k, v in arrays.items() if k.startswith("guide/")},
         **{name: arrays.get(name) for name in _WEIGHTS},

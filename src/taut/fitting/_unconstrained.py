@@ -39,12 +39,10 @@ class Coordinate:
 
     def __str__(self) -> str:
         if self.scale is None:
-            return (
-                f"{self.name}: {_short(self.loc)} on the real line; by {self.transform}: {_short(self.value)} (value)"
-            )
+            return f"{self.name}: {short(self.loc)} on the real line; by {self.transform}: {short(self.value)} (value)"
         return (
-            f"{self.name}: loc {_short(self.loc)}, scale {_short(self.scale)} on the real line; "
-            f"by {self.transform}: {_short(self.value)} (median)"
+            f"{self.name}: loc {short(self.loc)}, scale {short(self.scale)} on the real line; "
+            f"by {self.transform}: {short(self.value)} (median)"
         )
 
 
@@ -72,16 +70,18 @@ def unconstrained(problem: Problem, solution: Solution) -> Unconstrained:
     guide = bind(solution.guide, problem)
     named = guide.named(problem, solution.params)
     found: dict[str, Coordinate] = {}
-    if isinstance(guide, Program):
-        assert guide.binding is not None
-        for name, entry in named.items():
-            value = _constrained(problem, guide.binding.sites[name].fn, entry["value"])
+    sites = guide.binding.sites if isinstance(guide, Program) and guide.binding is not None else {}
+    for name, entry in named.items():
+        if name in sites:
             transform = entry["transform"].removesuffix("Transform").lower() or "identity"
+            value = constrained(problem, sites[name].fn, entry["value"])
             found[name] = Coordinate(name, transform, entry["value"], None, value)
-    else:
-        values = _values_at_loc(problem, solution, named)
-        for name, entry in named.items():
-            found[name] = Coordinate(name, entry["transform"], entry["loc"], entry["scale"], values[name])
+        elif "value" in entry:  # a parameter of a guide that has no coordinates on the real line
+            found[name] = Coordinate(name, entry["transform"], entry["loc"], None, entry["value"])
+    located = {name: entry for name, entry in named.items() if name not in found}
+    values = _values_at_loc(problem, solution, located) if located else {}
+    for name, entry in located.items():
+        found[name] = Coordinate(name, entry["transform"], entry["loc"], entry["scale"], values[name])
     for param in problem.params.values():
         start = problem.layout[param.name].start - problem.dim
         loc = np.asarray(solution.model_params[start : start + param.size]).reshape(param.coordinate_shape)
@@ -92,24 +92,28 @@ def unconstrained(problem: Problem, solution: Solution) -> Unconstrained:
 
 
 def _values_at_loc(problem: Problem, solution: Solution, named: Mapping[str, dict]) -> dict[str, np.ndarray]:
-    point, _ = solution.guide.draws(problem, solution.params, 1, np.random.default_rng(0))
+    """What the centres of all sites lead to, together: the map of one may depend on the others."""
+    point, _ = bind(solution.guide, problem).draws(problem, solution.params, 1, np.random.default_rng(0))
     assert isinstance(point, Flat)
-    loc = np.atleast_2d(np.asarray(solution.params["loc"], float))
-    points = np.concatenate([loc, np.broadcast_to(solution.model_params, (len(loc), problem.num_params))], axis=1)
+    several = "weight" in next(iter(named.values()))
+    count = len(next(iter(named.values()))["weight"]) if several else 1
+    loc = np.concatenate([np.asarray(named[n]["loc"], float).reshape(count, -1) for n in problem.latents], axis=1)
+    points = np.concatenate([loc, np.broadcast_to(solution.model_params, (count, problem.num_params))], axis=1)
     centredness = np.concatenate([np.asarray(point.centredness, float)[: problem.dim], np.ones(problem.num_params)])
     values = problem.constrain(points, centredness)
-    several = np.ndim(solution.params["loc"]) == 2
     return {name: values[name] if several else values[name][0] for name in named}
 
 
-def _constrained(problem: Problem, constraint: object, value: np.ndarray) -> np.ndarray:
+def constrained(problem: Problem, constraint: object, value: np.ndarray) -> np.ndarray:
+    """A parameter's value in its own space, from its value on the real line."""
     transform = dist.unconstrainer(constraint)
     assert transform is not None
     with scope(problem.precision):
         return np.asarray(transform(jnp.asarray(value)))
 
 
-def _short(values: np.ndarray) -> str:
+def short(values: np.ndarray) -> str:
+    """A few numbers in a line."""
     values = np.asarray(values)
     if values.ndim == 0:
         return f"{float(values):.4g}"

@@ -19,6 +19,7 @@ from taut.guides._sparse_precision import SparsePrecision
 from taut.guides._start import At, FromData, Mode, PriorMedian, PriorSample, Start, learned
 from taut.guides._structured import Structured
 from taut.guides._student_t import StudentT
+from taut.guides._unconstrain import unconstrain
 
 __all__ = [
     "DAIS",
@@ -53,6 +54,7 @@ __all__ = [
     "StudentT",
     "bind",
     "learned",
+    "unconstrain",
     "wide_dim",
     "wide_layout",
     "with_model",

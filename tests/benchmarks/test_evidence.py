@@ -64,5 +64,7 @@ def test_what_passes(difference: float, error: float | None, known_to: float, ex
     assert passes(difference, error, known_to) is expected
     row = {"name": "x", "known": -1.0, "log_evidence": -1.0 + difference, "stated_error": error, "elbo": -2.0}
     row |= {"difference": difference, "passes": expected, "gradients": 1000, "gradients_smc": 0, "seconds": 1.0}
+    row |= {"interval": [-1.1, -0.9], "interval_holds": True, "best_elbo": None}
     text = line({**row, "level": "trusted", "evidence_trusted": True})
     assert ("!! off" not in text) is expected and "1,000 + 0" in text
+    assert "-1.100 to -0.900" in text

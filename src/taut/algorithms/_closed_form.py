@@ -1,33 +1,62 @@
-r"""The ELBO with its KL part in closed form: what the traced model shows to have one is not sampled."""
+r"""The ELBO with its KL part in closed form: what the traced model shows to have one is not sampled.
+
+On the real line the log prior of many families is, in each coordinate, $f(u) = c + a u + b e^{r u}$: for a Normal or a
+LogNormal a square (the limit $r \to 0$), $r = 1$ for Gamma, Exponential and chi-square, 2 for HalfNormal and Rayleigh,
+-1 for InverseGamma, $k$ for Weibull, $-1/\beta$ for Gumbel. Under a normal marginal $\mathcal N(m, s^2)$ then
+
+$$\mathbb E f = f(m) + f''(m) \frac{e^{r^2 s^2 / 2} - 1}{r^2}, \qquad r = \frac{f'''(m)}{f''(m)},$$
+
+with derivatives of the traced density itself, so that no family is written down twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from taut._errors import TautError
-from taut.guides import Flat, FullRank, Guide, MeanField, MeanFieldNet
+from taut.guides import Flat, FullRank, Guide, MeanField
 from taut.problem import Program, fill
 
+# Families of the form above, by the map from the real line under which they have it.
+_FORMS = {
+    "identity": ("Normal", "Gumbel"),
+    "exp": (
+        "LogNormal",
+        "Gamma",
+        "Exponential",
+        "Chi2",
+        "HalfNormal",
+        "Rayleigh",
+        "InverseGamma",
+        "Weibull",
+    ),
+}
+# Rates below this are taken as none: the square's own formula, with its first correction.
+_FLAT = 1e-3
 
-def closed_sites(program: Program) -> tuple[str, ...]:
-    """Latents whose log prior has a closed-form mean under any Gaussian: Normal, on no other latent's word.
 
-    Their log density is a sum of squares of their own coordinates, masked and scaled or not.
+def closed_sites(program: Program, guide: Guide) -> tuple[str, ...]:
+    """Latents whose log prior has a mean in closed form under the guide.
+
+    Those of the families above, on no other latent's word; with independent normals (`MeanField`) on any other
+    latent's word, too: given a draw of the others, their own coordinates are still normal.
     """
-    own = {"", "/centredness"}
     return tuple(
         name
         for name, latent in program.latents.items()
-        if latent.family == "Normal"
-        and all(
-            label.startswith("data:") or label in program.params or label in {name + end for end in own}
-            for label in program.reach["density"][name]
+        if latent.family in _FORMS.get(latent.transform, ())
+        and (
+            isinstance(guide, MeanField) or all(_own(program, name, label) for label in program.reach["density"][name])
         )
     )
+
+
+def _own(program: Program, name: str, label: str) -> bool:
+    """Whether what a density depends on is the site itself, data, or a learned parameter."""
+    return label.startswith("data:") or label in program.params or label in {name, f"{name}/centredness"}
 
 
 def check_closed_form(guide: Guide) -> None:
@@ -36,7 +65,7 @@ def check_closed_form(guide: Guide) -> None:
     Raises:
         TautError: ``bad-combination``.
     """
-    if not isinstance(guide, MeanField | FullRank | MeanFieldNet):
+    if not isinstance(guide, MeanField | FullRank):
         raise TautError(
             "bad-combination",
             site="kl",
@@ -49,10 +78,7 @@ def check_closed_form(guide: Guide) -> None:
 def closed_log_weights(program: Program, guide: Guide, draw: Any, model: Any, points: Any, inputs: Any) -> Any:
     r"""Numbers whose mean is the ELBO, and whose noise is that of the sampled sites alone; ``float[particles]``.
 
-    $$\sum_{s \notin A} \log p_s(z_k) + \sum_{s \in A} \mathbb E_q[\log p_s] + H(q)$$
-
-    For a sum of squares $f$ of single coordinates, $\mathbb E_q f = \frac12 [f(m + \sigma) + f(m - \sigma)]$, whatever
-    the correlations of $q$.
+    $$\sum_{s \notin A} \log p_s(z_k) + \sum_{s \in A} \mathbb E_q[\log p_s \mid z_{k, -s}] + H(q)$$
 
     Args:
         program: the traced model.
@@ -62,32 +88,56 @@ def closed_log_weights(program: Program, guide: Guide, draw: Any, model: Any, po
         points: draws from it, with a leading axis.
         inputs: `Problem.inputs`.
     """
-    closed = closed_sites(program)
+    closed = closed_sites(program, guide)
+    alone = [name for name in closed if all(_own(program, name, label) for label in program.reach["density"][name])]
+    below = [name for name in closed if name not in alone]
     others = [name for name in program.outputs["density"] if name not in closed]
+    assert isinstance(guide, MeanField | FullRank)
+    noise = jnp.zeros(guide.noise_size(program), points.coordinates.dtype)
+    centre = guide.push(program, draw, noise, inputs)[0]
+    loc, centredness = centre.coordinates, centre.centredness
+    # Every squared noise has mean one, as it has at one.
+    upper, log_q = guide.push(program, draw, noise + 1.0, inputs)
+    spread = jnp.abs(upper.coordinates - loc) if isinstance(guide, MeanField) else _spread(draw)
 
-    def terms(point: Flat, names: Collection[str]) -> Any:
-        whole = jnp.concatenate([point.coordinates, model]) if program.num_params else point.coordinates
-        found = program.evaluate("density", fill(program, whole, point.centredness), *inputs, names=names)
+    def density(z: Any, names: list[str]) -> Any:
+        whole = jnp.concatenate([z, model]) if program.num_params else z
+        found = program.evaluate("density", fill(program, whole, centredness), *inputs, names=names)
         return sum(found.values(), jnp.zeros(()))
 
-    centredness = points.centredness[0]
+    def expected(name: str, z: Any) -> Any:
+        """The mean of one site's log prior over its own coordinates, the others at ``z``."""
+        part = program.layout[name]
+        return _mean(lambda u: density(z.at[part].set(u), [name]), loc[part], spread[part])
 
-    def at(z: Any) -> Flat:
-        return Flat(z, centredness)
+    def one(point: Flat) -> Any:
+        z = point.coordinates
+        return sum((expected(name, z) for name in below), density(z, others))
 
-    loc, spread = draw["loc"], _spread(draw)
-    expected = 0.5 * (terms(at(loc + spread), closed) + terms(at(loc - spread), closed))
-    entropy = -guide.log_prob(program, draw, at(loc), inputs) + 0.5 * program.dim
+    return jax.vmap(one)(points) + sum((expected(name, loc) for name in alone), -log_q)
 
-    def sampled(point: Flat) -> Any:
-        rows = guide.row_densities(program, draw, point, model, inputs)
-        return terms(point, [name for name in others if name not in rows]) + sum(rows.values())
 
-    return jax.vmap(sampled)(points) + expected + entropy
+def _mean(f: Any, loc: Any, spread: Any) -> Any:
+    """The mean of a sum of the forms above over independent normals."""
+    ones = jnp.ones_like(loc)
+
+    def slope(u: Any) -> Any:
+        return jax.grad(f)(u)
+
+    def bend(u: Any) -> Any:
+        return jax.jvp(slope, (u,), (ones,))[1]
+
+    second, third = jax.jvp(bend, (loc,), (ones,))
+    curved = second != 0
+    rate = jnp.where(curved, third / jnp.where(curved, second, 1.0), 0.0)
+    half = 0.5 * spread**2
+    steep = jnp.abs(rate) > _FLAT
+    safe = jnp.where(steep, rate, 1.0)
+    factor = jnp.where(steep, jnp.expm1(safe**2 * half) / safe**2, half * (1.0 + 0.5 * rate**2 * half))
+    return f(loc) + jnp.sum(second * factor)
 
 
 def _spread(params: Any) -> Any:
-    if "log_scale" in params:
-        return jnp.exp(params["log_scale"])
+    """Standard deviations of a full-rank normal."""
     factor = jnp.tril(params["lower"], -1) + jnp.diag(jnp.exp(params["log_diagonal"]))
     return jnp.sqrt(jnp.sum(factor**2, axis=1))

@@ -216,7 +216,7 @@ class SVI(Algorithm):
         learned = state.learned if status == "nonfinite" or state.stages.finished == 0 else state.best
         notes = (_gain_note(state),) if np.isfinite(state.stages.gain) and status != "nonfinite" else ()
         if self.objective.closed_form:
-            notes += (_closed_note(problem),)
+            notes += (_closed_note(problem, guide),)
         if status == "nonfinite":
             with scope(problem.precision):
                 words = _step_keys(state.key, state.step)
@@ -362,8 +362,8 @@ def _compare(
     return jax.lax.map(one, jnp.arange(_PAIRS))
 
 
-def _closed_note(problem: Problem) -> str:
-    closed = closed_sites(problem.program)
+def _closed_note(problem: Problem, guide: Guide) -> str:
+    closed = closed_sites(problem.program, guide)
     sampled = [name for name in problem.latents if name not in closed]
     return (
         f"KL in closed form for {', '.join(closed) or 'the entropy alone'}; sampled for {', '.join(sampled) or 'none'}"

@@ -8,6 +8,7 @@ from taut.algorithms._bridge import Bridge, bridge
 from taut.algorithms._deterministic import FixedDraws
 from taut.algorithms._fixed_noise import FixedNoise
 from taut.algorithms._flow_svi import FlowSVI
+from taut.algorithms._gradient_draws import alternatives, gradient_draws
 from taut.algorithms._information import covariance_at
 from taut.algorithms._ivon import IVON
 from taut.algorithms._laplace import Laplace
@@ -46,9 +47,11 @@ __all__ = [
     "SMCResult",
     "SMCSettings",
     "Solution",
+    "alternatives",
     "anneal",
     "bridge",
     "covariance_at",
+    "gradient_draws",
     "linear_response",
     "log_weights_at",
     "reverse_anneal",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import betaln
@@ -99,6 +100,23 @@ def test_a_flat_posterior_has_no_end_from_above():
     found = fit.evidence()
     assert math.isinf(found.high)
     assert any("does not fall off" in text for text in found.warnings)
+
+
+def test_modes_that_q_is_known_to_miss_leave_the_interval_open():
+    # Two bumps, of which a Gaussian takes one: its weights are all but constant, and log 0.7 short of the evidence.
+    def model(y: Any) -> None:
+        m = taut.sample("m", dist.Normal(0.0, 10.0))
+        bumps = jnp.logaddexp(math.log(0.7) - 2 * (m - 5) ** 2, math.log(0.3) - 2 * (m + 5) ** 2)
+        taut.factor("bumps", bumps + 0 * y)
+
+    # Each bump is the density of N(+-5, 1/2) times sqrt(2 pi) / 2.
+    exact = 0.5 * math.log(2 * math.pi) - math.log(2) - 0.5 * math.log(2 * math.pi * 100.25) - 12.5 / 100.25
+    found = taut.fit(model, {"y": 0.0}, guide=guides.FullRank()).evidence()
+    assert found["IWAE"].value == pytest.approx(exact + math.log(0.7), abs=0.01)
+    assert exact in found and math.isinf(found.high) and math.isnan(found.estimate)
+    assert "modes" in found.warnings[0]
+    mixture = taut.fit(model, {"y": 0.0}).evidence()
+    assert exact in mixture and mixture.width < 0.1
 
 
 def test_independent_rows_have_logarithms_of_their_own():

@@ -95,6 +95,8 @@ def evidence_of(
         elif fit.verdict.level == CORRECTED and fit.log_weights is None and "log evidence" in fit.numbers:
             value, se, _ = fit.numbers["log evidence"]
             lines.append(EvidenceLine("SMC, when the fit was made", "near", value, se or math.inf, True))
+    if _misses_modes(fit):
+        lines = [line if line.side == "below" else replace(line, holds=False, rests_on="all modes") for line in lines]
     best = {"bridge": "bridge", "weights": "importance"}.get(method, "SMC")
     finite = [abs(line.value) for line in lines if math.isfinite(line.value)]
     return diagnostics.interval(
@@ -110,6 +112,11 @@ def evidence_of(
 def _confirmed(fit: Fit) -> bool:
     """Whether particles have confirmed q and the evidence of its weights."""
     return fit.verdict.level == TRUSTED and fit.verdict.evidence_trusted
+
+
+def _misses_modes(fit: Fit) -> bool:
+    """Whether starts found modes that q does not cover: then every estimate is that of a part of the evidence."""
+    return any(check.name == "modes" and not check.passed for check in fit.verdict.checks)
 
 
 def _backed(line: EvidenceLine, fit: Fit) -> EvidenceLine:

@@ -86,7 +86,7 @@ def test_prior_median_and_prior_draws_are_those_of_the_prior():
     lam, rng = np.ones(1), np.random.default_rng(0)
     median = np.exp(guides.PriorMedian(draws=4001).points(problem, lam, rng, 1)[0, 0])
     # The standard error of a median of n draws is 1 / (2 f sqrt(n)).
-    exact = stats.gamma(3, scale=0.5)
+    exact: Any = stats.gamma(3, scale=0.5)
     error = 1 / (2 * exact.pdf(exact.median()) * np.sqrt(4001))
     assert abs(median - exact.median()) < 5 * error
     draws = np.exp(guides.PriorSample().points(problem, lam, rng, 2000)[:, 0])

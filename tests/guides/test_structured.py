@@ -35,7 +35,8 @@ def exact(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, target = [], []
     e = np.eye(8)
     mu, x, w, b = e[0], e[1:4], e[4:7], e[7]
-    rows.append(mu / 5.0), target.append(0.0)
+    rows.append(mu / 5.0)
+    target.append(0.0)
     for i in range(3):
         rows += [x[i] - mu, (w[i] - x[i]) / 2.0, x[i] + w[i]]
         target += [0.0, 0.0, y[i]]

@@ -36,6 +36,7 @@ _ROUNDS = 4  # of L-BFGS, each in the metric of where the last one ended
 _ROOT_STEPS = 60
 _REACH = 0.5  # of one of them, in units of the metric
 _NOISE_CAP = 0.2
+_LOOKS, _SHRINKS = 256, (1.0, 0.3, 0.1, 0.01)  # draws of a first member, and how much narrower it may be made
 _DIFFERENCE = {"float64": 1e-3, "float32": 3e-2}
 _TOLERANCE = {"float64": 1e-8, "float32": 1e-3}
 
@@ -175,13 +176,26 @@ class FixedNoise(Algorithm):
                 raise impossible_start(problem, found.point, centredness, self.starts)
             loc, factor, score = found.point, found.scale, found.elbo
             counts, gradients = (1 + found.others, found.reached, found.starts), found.gradients
-        params = guide.from_gaussian(problem, loc[:d], factor)
-        if params is None:
-            params = guide.init(problem, state.key)
-        params = {name: np.asarray(value, float) for name, value in params.items()}
         units = curvature_scale(evaluate, loc, p) if p else np.zeros(0)
+        params = self._near(problem, guide, state.key, loc, factor, units)
         state = state._replace(phase=FIT, params=params, point=loc[d:], units=units, modes=counts, gradients=gradients)
         return state, Progress("starts", gradients, score, np.inf)
+
+    def _near(
+        self, problem: Problem, guide: NoiseGuide, key: Any, loc: np.ndarray, factor: np.ndarray, units: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """The member to begin from: near a Gaussian, narrower where its draws meet a density of zero."""
+        d, noise = problem.dim, pool(_LOOKS, guide.noise_size(problem.program), generator(key, 1))
+        for shrink in _SHRINKS:
+            params = guide.from_gaussian(problem, loc[:d], shrink * factor)
+            if params is None:
+                break
+            params = {name: np.asarray(value, float) for name, value in params.items()}
+            with scope(problem.precision):
+                fitted = NoiseFit(problem, guide, params, loc[d:], units)
+                if np.isfinite(fitted.log_weights(fitted.start, noise)).all():
+                    return params
+        return {name: np.asarray(value, float) for name, value in guide.init(problem, key).items()}
 
     def _fit(self, problem: Problem, guide: NoiseGuide, state: NoiseState, rng: np.random.Generator) -> NoiseState:
         size = guide.noise_size(problem.program)

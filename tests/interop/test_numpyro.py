@@ -401,7 +401,7 @@ def square(y):
 
 
 def discrete(y):
-    z = numpyro.sample("z", dist.Bernoulli(0.5))
+    z = numpyro.sample("z", dist.Poisson(0.5))
     numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
 

@@ -107,9 +107,12 @@ def test_case_44_a_discrete_site_of_the_guide():
     assert abs(float(fit["coin"].mean) - exact) < 4 * 0.386 / np.sqrt(16_000) + 0.005
     log_z = np.log(0.5 * np.exp(-2.0) + 0.5 * np.exp(-0.5)) - 0.5 * np.log(2 * np.pi)
     assert abs(fit.log_evidence - log_z) < 0.002 and fit.facts["gradient"] == "ScoreFunction"
-    # Never "p stays where it was": without a guide that draws it, or with a gradient that cannot move it, a refusal.
-    error = refused("discrete-latent", lambda: taut.fit(model, dict(y=2.0)))
-    assert error.site == "coin"
+    # Without a guide it is summed out, and its posterior is exact.
+    summed = taut.fit(model, dict(y=2.0))
+    assert summed.verdict.level == TRUSTED and abs(summed.log_evidence - log_z) < 1e-12
+    assert abs(summed.probabilities("coin")[1] - exact) < 1e-12 and summed.most_probable("coin") == 1
+    assert abs(float(summed["coin"].mean) - exact) < 4 * 0.386 / np.sqrt(16_000)
+    # Never "p stays where it was": with a gradient that cannot move it, a refusal.
     pathwise = SVI(gradient=gradients.Pathwise())
     error = refused("bad-combination", lambda: taut.fit(model, dict(y=2.0), guide=guide, algorithm=pathwise))
     assert error.site == "coin" and "ScoreFunction()" in error.remedy and "ELBO(particles=16)" in error.remedy

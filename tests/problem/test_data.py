@@ -250,7 +250,7 @@ def test_duplicate_names_and_discrete_latents_name_their_lines():
         taut.sample("x", dist.Normal(0.0, 1.0), obs=y)
 
     def discrete(y):
-        k = taut.sample("k", dist.Bernoulli(0.5))
+        k = taut.sample("k", dist.Poisson(0.5))
         taut.sample("y", dist.Normal(k, 1.0), obs=y)
 
     assert caught(twice, dict(y=1.0)).code == "duplicate-site"

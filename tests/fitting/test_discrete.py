@@ -1,0 +1,167 @@
+"""Discrete latents after a fit: probabilities, draws and most probable values, against brute force and quadrature."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from scipy.special import logsumexp
+
+import taut
+from taut import dist
+from taut._errors import TautError
+from taut.algorithms import SVI
+from taut.diagnostics import CORRECTED, TRUSTED
+
+stats: Any = scipy.stats
+MOVES = np.array([[0.8, 0.2], [0.3, 0.7]])
+Y = np.array([0.3, -1.0, 1.9, 0.6, 1.2])
+PATHS = np.array(list(itertools.product(range(2), repeat=len(Y))))
+
+
+def normal(x: Any, loc: Any, scale: Any = 1.0) -> Any:
+    return stats.norm.logpdf(x, loc, scale)
+
+
+def chain(y: Any) -> None:
+    mu = taut.sample("mu", dist.Normal(1.0, 1.0))
+    z: Any = 0
+    for t in range(len(y)):
+        z = taut.sample(f"z_{t}", dist.Categorical(jnp.asarray(MOVES)[z]))
+        taut.sample(f"y_{t}", dist.Normal(mu * z, 0.7), obs=y[t])
+
+
+def of_paths(mu: float) -> np.ndarray:
+    """The log joint of every path of the chain, at one value of the continuous latent."""
+    before = np.concatenate([np.zeros((len(PATHS), 1), int), PATHS[:, :-1]], axis=1)
+    return (np.log(MOVES[before, PATHS]) + normal(Y, mu * PATHS, 0.7)).sum(1)
+
+
+def path_posterior() -> tuple[np.ndarray, float]:
+    """Probabilities of paths and the log evidence, with the continuous latent integrated out on a grid."""
+    grid = np.linspace(-6.0, 8.0, 4001)
+    joint = np.stack([of_paths(m) + normal(m, 1.0) for m in grid]) + np.log(grid[1] - grid[0])
+    evidence = logsumexp(joint)
+    return np.exp(logsumexp(joint, axis=0) - evidence), float(evidence)
+
+
+@pytest.fixture(scope="module")
+def fit() -> taut.Fit:
+    return taut.fit(chain, dict(y=Y))
+
+
+def test_the_evidence_is_that_of_quadrature_over_the_sum(fit: taut.Fit):
+    _, evidence = path_posterior()
+    assert fit.verdict.level in (TRUSTED, CORRECTED) and abs(fit.log_evidence - evidence) < 0.01
+    assert any("summed out exactly" in note for note in fit.verdict.notes) and "summed" in fit.facts["discrete"]
+
+
+def test_probabilities_are_averaged_over_the_posterior(fit: taut.Fit):
+    exact = path_posterior()[0] @ PATHS
+    found = np.array([fit.probabilities(f"z_{t}")[1] for t in range(len(Y))])
+    # Probabilities vary by less than .3 from draw to draw, 1,000 draws: four standard errors.
+    assert np.all(np.abs(found - exact) < 4 * 0.3 / np.sqrt(1000))
+    assert np.isclose(fit.probabilities("z_2").sum(), 1.0)
+
+
+def test_draws_are_joint(fit: taut.Fit):
+    exact, _ = path_posterior()
+    draws = fit.draws(16_000)
+    seen = np.stack([draws[f"z_{t}"] for t in range(len(Y))], axis=1)
+    shares = np.array([np.mean(np.all(seen == path, axis=1)) for path in PATHS])
+    assert np.all(np.abs(shares - exact) < 4 * np.sqrt(exact / 16_000) + 0.004)  # .004: what q is off by at most
+    # Each path is drawn for its own mu, whose mean given a path has a closed form; particles count for a quarter.
+    for path in (PATHS[0], PATHS[-1]):
+        precision = 1.0 + path.sum() / 0.49
+        mu = draws["mu"][(seen == path).all(1)]
+        assert abs(mu.mean() - (1.0 + (path @ Y) / 0.49) / precision) < 4 * mu.std() / np.sqrt(len(mu) / 4)
+    assert fit["z_0"].values.dtype == np.int32
+
+
+def test_the_most_probable_path_is_that_of_brute_force(fit: taut.Fit):
+    exact, _ = path_posterior()
+    found = [int(fit.most_probable(f"z_{t}")) for t in range(len(Y))]
+    assert found == PATHS[exact.argmax()].tolist()
+
+
+def test_paths_given_the_rest_are_exact(fit: taut.Fit):
+    """Viterbi and the forward and backward sums at single values of the continuous latent."""
+    assert fit.problem is not None
+    for mu in (-0.5, 0.4, 1.0, 2.0):
+        log_p = of_paths(mu)
+        known = {"mu": np.full(1, mu)}
+        best = fit.problem.assignments.most_probable(known, 1)
+        assert [int(best[f"z_{t}"]) for t in range(len(Y))] == PATHS[log_p.argmax()].tolist()
+        found = fit.problem.assignments.probabilities(known, 1)
+        exact = np.exp(log_p - logsumexp(log_p)) @ PATHS
+        assert np.allclose([found[f"z_{t}"][1] for t in range(len(Y))], exact, atol=1e-12)
+
+
+def test_rows_predictions_and_what_is_computed_from_them():
+    y = np.array([-2.1, -1.8, 0.1, 2.2, 1.7])
+
+    def model(y: Any) -> None:
+        shift = taut.sample("shift", dist.Normal(0.0, 1.0))
+        with taut.plate("rows", 5):
+            side = taut.sample("side", dist.Bernoulli(0.4))
+            centre = taut.deterministic("centre", shift + 2.0 * (2 * side - 1))
+            taut.sample("y", dist.Normal(centre, 1.0), obs=y)
+
+    fit = taut.fit(model, dict(y=y))
+    grid = np.linspace(-5.0, 5.0, 4001)
+    parts = np.stack([normal(y, grid[:, None] - 2.0) + np.log(0.6), normal(y, grid[:, None] + 2.0) + np.log(0.4)])
+    log_p = normal(grid, 0.0) + logsumexp(parts, axis=0).sum(1)
+    weight = np.exp(log_p - logsumexp(log_p))
+    exact = weight @ np.exp(parts[1] - logsumexp(parts, axis=0))
+    assert np.all(np.abs(fit.probabilities("side")[:, 1] - exact) < 4 * 0.2 / np.sqrt(1000))
+    assert fit.most_probable("side").tolist() == (exact > 0.5).astype(int).tolist()
+    draws = fit.draws(4000)
+    assert np.array_equal(draws["centre"], draws["shift"][:, None] + 2.0 * (2 * draws["side"] - 1))
+    # A new observation of a row stands around that row's own centre.
+    again = fit.predict()["y"]
+    mean = weight @ (grid[:, None] + 2.0 * (2 * np.exp(parts[1] - logsumexp(parts, axis=0)) - 1))
+    assert np.all(np.abs(again.mean(0) - mean) < 4 * again.std(0) / np.sqrt(4000) + 0.01)
+    with pytest.raises(TautError) as caught:
+        fit.probabilities("shift")
+    assert caught.value.code == "site-missing" and "side" in caught.value.expected
+
+
+def test_a_guide_that_leaves_the_discrete_latent_out_has_it_summed():
+    def model(y: Any) -> None:
+        mu = taut.sample("mu", dist.Normal(0.0, 1.0))
+        coin = taut.sample("coin", dist.Bernoulli(0.5))
+        taut.sample("y", dist.Normal(mu + 3.0 * coin, 1.0), obs=y)
+
+    def guide() -> None:
+        scale = taut.param("scale", 1.0, constraint=dist.constraints.positive)
+        taut.sample("mu", dist.Normal(taut.param("loc", 0.0), scale))
+
+    fit = taut.fit(model, dict(y=3.4), guide=guide, algorithm=SVI(steps=50), verify=False)
+    odds = normal(3.4, 3.0, np.sqrt(2.0)) - normal(3.4, 0.0, np.sqrt(2.0))
+    assert "coin" in fit and "summed out" in fit.facts["discrete"]
+    problem = fit.problem
+    assert problem is not None and list(problem.latents) == ["mu"]
+    log_p, _ = problem.kernel().at_values({"mu": np.linspace(-8, 8, 2001)}, np.zeros(0))
+    exact = np.log(0.5) + normal(3.4, 0.0, np.sqrt(2.0)) + np.log1p(np.exp(odds))
+    assert abs(logsumexp(log_p) + np.log(16 / 2000) - exact) < 1e-6
+
+
+def test_exchangeable_components_are_both_covered_or_not_trusted():
+    y = np.concatenate([np.linspace(-3.0, -1.0, 6), np.linspace(1.0, 3.0, 8)])
+
+    def model(y: Any) -> None:
+        with taut.plate("components", 2):
+            mu = taut.sample("mu", dist.Normal(0.0, 5.0))
+        with taut.plate("rows", len(y)):
+            z = taut.sample("z", dist.Categorical(jnp.array([0.5, 0.5])))
+            taut.sample("y", dist.Normal(mu[z], 1.0), obs=y)
+
+    fit = taut.fit(model, dict(y=y))
+    if fit.verdict.level == TRUSTED:
+        # Both labellings: a share of .5 each, within the error of 16,000 draws and of a mixture's weights.
+        assert abs(np.mean(fit["mu"].values[:, 0] < 0) - 0.5) < 0.03
+        assert np.all(np.abs(fit.probabilities("z") - 0.5) < 0.06)

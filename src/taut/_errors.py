@@ -14,7 +14,7 @@ CODES: dict[str, str] = {
     "unowned-dimension": "A batch dimension belongs to no plate.",
     "unused-param": "A parameter never reaches the objective.",
     "argument-range": "An argument of a distribution may leave its range.",
-    "discrete-latent": "A discrete latent cannot be moved by gradients.",
+    "discrete-latent": "A discrete latent can neither be summed out nor moved by gradients.",
     "no-transform": "A support has no map from the real line.",
     "improper-sample": "An improper distribution cannot be sampled.",
     "control-flow": "Python or NumPy is given a value that exists only during the fit.",

@@ -31,6 +31,7 @@ from taut.algorithms import (
 from taut.fitting._amortisation import amortisation_notes
 from taut.fitting._by_hand import as_family
 from taut.fitting._guide_view import FittedGuide, view_of
+from taut.fitting._discrete import all_discrete, problem_for, weigh_all_discrete, with_discrete
 from taut.fitting._loss import observations
 from taut.fitting._params import params_of
 from taut.fitting._remarks import has_no_mean, remarks
@@ -40,7 +41,7 @@ from taut.fitting._verify import Verified, verify_solution, worth_verifying
 from taut.fitting._verify_large import verify_large
 from taut.fitting._weigh import Weighed, one_row, weigh_solution
 from taut.guides import Delta, Flow, FullRank, Guide, LowRank, MeanField, Program, bind
-from taut.problem import Problem
+from taut.problem import Problem, sum_notes
 
 DRAWS = 16_000
 SURE_KL = 0.005  # nats: a q closer than this tells the evidence better than particles do
@@ -111,10 +112,14 @@ def fit(
         ('trusted', 8.0, -41.0305)
     """
     began = time.perf_counter()
-    # A guide written by hand may draw discrete latents; no family on the real line can.
+    # A guide written by hand may draw discrete latents; where it does not, they are summed out.
     asked = guide.family if isinstance(guide, FittedGuide) else guide
     by_hand = asked is not None and (isinstance(asked, Program) or not isinstance(asked, Guide))
-    problem = Problem(model, data, precision=precision, discrete=by_hand, allow=allow)
+
+    def make(left: Any) -> Problem:
+        return Problem(model, data, precision=precision, discrete=left, allow=allow)
+
+    problem = problem_for(asked, make) if by_hand else make(False)
     begin = guide.on(problem) if isinstance(guide, FittedGuide) else None
     if begin is not None and algorithm is None:
         algorithm = FixedDraws() if isinstance(begin.ready, FullRank | MeanField | Delta) else SVI()
@@ -125,29 +130,30 @@ def fit(
         state = None if resume is None else state_from(resume.state, algorithm, working, family, key)
         if begin is not None and state is None:
             state = warm(algorithm, working, family, key, begin.params, begin.model_params)
-        solution = run(algorithm, working, family, key, state)
+        solution = run(algorithm, working, family, key, state) if problem.dim else all_discrete(problem, key)
     gradients = working.kernel().gradients
     kernel = problem.kernel()
     # On data that are visited in batches particles would take hours.
-    probing = verify and working is problem and worth_verifying(solution)
+    probing = verify and working is problem and problem.dim > 0 and worth_verifying(solution)
     before = kernel.gradients
     if probing:
         solution = widened(problem, solution, key, cover=isinstance(algorithm, Auto))
     probes = kernel.gradients - before
-    weighed = weigh_solution(problem, solution, draws, key)
+    weighed = weigh_solution(problem, solution, draws, key) if problem.dim else weigh_all_discrete(problem, draws)
     weighing = None if weighed.log_weights is None else diagnostics.weigh(weighed.log_weights)
     verifier = verify_large if isinstance(solution.guide, LowRank) else verify_solution
     verified, notes = verifier(problem, solution, weighed, weighing, key) if probing else (None, ())
     notes += remarks(problem, solution, weighed, weighing, None if verified is None else verified.values)
     notes += amortisation_notes(problem, solution, key)
     verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=not verify)
-    kinds, supports = _kinds(problem, weighed.values)
     values, log_weights = weighed.values, None if weighed.log_weights is None else weighed.log_weights.ravel()
     guide_draws, guide_log_weights = {}, None
     if verified is not None and verdict.level == diagnostics.CORRECTED:
         guide_draws = {name: values[name] for name in problem.latents}
         guide_log_weights = log_weights
         values, log_weights = verified.values, None
+    values = with_discrete(problem, values, draws, key)
+    kinds, supports = _kinds(problem, values)
     numbers = _numbers(weighing, verified, probes, gradients, kernel.compilations, began)
     if weighing is not None and weighed.log_weights is not None and has_no_mean(weighed.log_weights, weighing):
         del numbers["ELBO"], numbers["KL"]
@@ -226,7 +232,9 @@ def _judge(
 ) -> diagnostics.Verdict:
     moments = None
     if weighed.log_weights is not None and np.isfinite(weighed.log_weights).any():
-        moments = diagnostics.compare(weighed.coordinates, weighed.log_weights)
+        # Without a continuous latent there is no moment to be wrong about.
+        drawn = weighed.coordinates or {"nothing": np.zeros(weighed.log_weights.size)}
+        moments = diagnostics.compare(drawn, weighed.log_weights)
     evidence = diagnostics.Evidence(
         status=solution.status,
         weighing=weighing,
@@ -236,7 +244,7 @@ def _judge(
         flat=solution.flat,
         notes=(*problem.notes, *solution.notes, *notes),
         verification=None if verified is None else verified.facts,
-        skipped=skipped,
+        skipped=skipped and problem.dim > 0,
     )
     return diagnostics.judge(evidence)
 
@@ -244,8 +252,9 @@ def _judge(
 def _kinds(problem: Problem, values: Mapping[str, np.ndarray]) -> tuple[dict[str, str], dict[str, str]]:
     kinds, supports = {}, {}
     for name in values:
-        if name in problem.latents:
-            kinds[name], supports[name] = "latent", problem.latents[name].support
+        latent = problem.latents.get(name, problem.summed.get(name))
+        if latent is not None:
+            kinds[name], supports[name] = "latent", latent.support
         elif name in problem.params:
             kinds[name], supports[name] = "param", problem.params[name].support
         else:
@@ -289,6 +298,7 @@ def _facts(problem: Problem, algorithm: Algorithm, solution: Solution, key: int 
         "key": str(key) if isinstance(key, int) else "a JAX key",
         "precision": problem.precision,
         "latents": str(problem.dim),
+        **({"discrete": "; ".join(sum_notes(problem.program))} if sum_notes(problem.program) else {}),
         "observations": str(observations(problem)),
         "plates": ", ".join(f"{name} ({size})" for name, size in plates.items()) or "none",
         "versions": f"jax {jax.__version__}, numpy {np.__version__}",

@@ -17,9 +17,11 @@ from taut.dist._charts import (
     usual_chart,
     wave_chart,
 )
+from taut.dist._concrete import RelaxedOneHotCategorical
 from taut.dist._continuous_bernoulli import ContinuousBernoulli
-from taut.dist._latent import Refusal, latent_refusal, unconstrainer_of, unmasked, unwrapped
+from taut.dist._implicit import follow, is_smooth
 from taut.dist._late import Late, late
+from taut.dist._latent import Refusal, latent_refusal, unconstrainer_of, unmasked, unwrapped
 from taut.dist._location_scale import LocationScale, location_scale
 from taut.dist._messages import (
     as_factor,
@@ -55,8 +57,9 @@ __all__ = [
     "Late",
     "LocationScale",
     "Refusal",
-    "Steps",
+    "RelaxedOneHotCategorical",
     "ScaleMixture",
+    "Steps",
     "as_factor",
     "base_chart",
     "biject_to",
@@ -67,6 +70,7 @@ __all__ = [
     "direction_chart",
     "feasible",
     "folded_chart",
+    "follow",
     "heard",
     "holds",
     "is_autoguide",
@@ -74,6 +78,7 @@ __all__ = [
     "is_distribution",
     "is_from_numpyro",
     "is_moving",
+    "is_smooth",
     "kl_divergence",
     "late",
     "latent_refusal",

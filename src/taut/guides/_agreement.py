@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,23 @@ from taut.core import Site
 from taut.guides._within import within
 from taut.problem import DISCRETE, Latent
 from taut.problem import Program as Model
+
+
+def declared(model: Model, sites: dict[str, Site]) -> dict[str, Site]:
+    """The sites of a guide, with continuous draws unknown to the model declared auxiliary where maps are.
+
+    In a guide that has `taut.transformed` sites, and every latent, they can be nothing else.
+    """
+    mapped = any(site.kind == "transformed" for site in sites.values())
+    drawn = {n for n, s in sites.items() if s.kind in ("sample", "transformed")}
+    if not mapped or not drawn.issuperset(model.latents):
+        return sites
+    return {
+        n: replace(s, infer={**s.infer, "is_auxiliary": True})
+        if s.latent and n not in model.sites and dist.is_continuous(s.fn)
+        else s
+        for n, s in sites.items()
+    }
 
 
 def check_sites(model: Model, sites: Mapping[str, Site]) -> tuple[str, ...]:
@@ -35,6 +53,10 @@ def check_sites(model: Model, sites: Mapping[str, Site]) -> tuple[str, ...]:
         if site.auxiliary:
             _check_auxiliary(model, site)
     missing = [name for name in model.latents if name not in drawn]
+    for name in missing:
+        # What the draws were meant for says more than that nobody knows them.
+        if name in sites and sites[name].kind == "deterministic":
+            raise _absent(model, sites, name, drawn)
     for name, site in drawn.items():
         if name not in model.latents:
             raise _stranger(model, site, missing)
@@ -98,7 +120,12 @@ def _stranger(model: Model, site: Site, missing: list[str]) -> TautError:
         found=f"{site.name!r} is sampled in the guide and "
         + (f"a {known.kind} site of the model" if known is not None else "unknown to the model"),
         expected=f"the model's latents: {', '.join(model.latents)}",
-        remedy=f"did you mean {close[0]!r}?" if close else f'delete the line taut.sample("{site.name}", ...)',
+        remedy=f"did you mean {close[0]!r}?"
+        if close
+        else f'delete the line taut.sample("{site.name}", ...)'
+        if known is not None or missing
+        else f'taut.sample("{site.name}", ..., auxiliary=True) if latents are made of it with taut.transformed; '
+        "delete the line otherwise",
     )
 
 

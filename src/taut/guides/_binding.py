@@ -18,7 +18,7 @@ from taut import dist
 from taut._errors import TautError
 from taut._precision import real_dtype
 from taut.core import Handler, Site, empty_stack, log_density
-from taut.guides._agreement import check_sites
+from taut.guides._agreement import check_sites, declared
 from taut.guides._effects import Reach, check_base, check_effects
 from taut.guides._pushforward import check_counts, part
 from taut.handlers import Trace, trace
@@ -115,7 +115,8 @@ class Binding:
         def once() -> Trace:
             handler.count = 0
             # Whatever the caller has on the stack is about other runs.
-            with empty_stack(), user_errors(), trace() as sites, handler, numpyro_statements():
+            # The record holds what the handler has made of a draw: frames are passed from the outermost inwards.
+            with empty_stack(), user_errors(), handler, trace() as sites, numpyro_statements():
                 self.fn(**{name: arguments[name] for name in taken})
             return sites
 
@@ -142,6 +143,7 @@ def bind(fn: Callable[..., Any], problem: Problem) -> Binding:
 
     words = jax.ShapeDtypeStruct((2,), np.uint32)
     opening = jax.make_jaxpr(first)(problem.inputs, words)
+    found = declared(model, found)
     unclear = check_sites(model, found)
     arguments: list[Argument] = []
     learned = sorted(shapes)  # leaves of a mapping are sorted by name
@@ -161,7 +163,7 @@ def bind(fn: Callable[..., Any], problem: Problem) -> Binding:
     reach = _reach(closed, learned, list(model.latents), len(order), _draws(binding, problem, found))
     base, points = check_base(model, found, reach)
     check_effects(model, found, reach)
-    still = {n: type(s.fn).__name__ for n, s in found.items() if s.kind == "sample" and not s.fn.has_rsample}
+    still = {n: type(s.fn).__name__ for n, s in found.items() if s.kind == "sample" and not dist.is_smooth(s.fn)}
     pushed = tuple(n for n in model.latents if found[n].kind == "transformed")
     made = [part(n, model.latents[n].shape, model.supports.get(n, dist.constraints.real)) for n in pushed or points]
     if pushed:
@@ -304,8 +306,8 @@ class _Stand(Handler):
 
     def after(self, site: Site) -> Site:
         """Cut the path through draws that do not follow their parameters: part of it would be no gradient."""
-        if site.kind == "sample" and not site.fn.has_rsample:
-            return replace(site, value=jax.lax.stop_gradient(site.value))
+        if site.kind == "sample" and not site.fn.has_rsample and site.name not in self.values:
+            return replace(site, value=dist.follow(site.fn, site.value))
         return site
 
     def _plate(self, site: Site) -> Site:

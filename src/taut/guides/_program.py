@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from taut import dist
 from taut._errors import TautError, TautWarning
@@ -119,26 +120,42 @@ class Program(Guide):
         return point, _log_q(program, sites) + self._less(program, inputs, params, sites, point)
 
     def log_prob(self, program: Model, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
-        """See `Guide`; with `transformed` latents the point must hold the auxiliary draws too, as drawn points do:
-        the base draws that lead to the latents under ``params`` are looked for from there."""
+        """See `Guide`; latents alone will do.
+
+        With `transformed` latents the base draws that lead to them under ``params`` are looked for from the auxiliary
+        draws in the point, or without these from several draws of the guide.
+
+        Raises:
+            TautError: ``guide-map`` where none are found, or more than one; inside of a compilation the density is NaN
+                there.
+        """
         bound = self._bound()
         absent = [name for name in bound.base if name not in point]
-        if absent:
+        if absent and bound.points:
             raise TautError(
                 "bad-argument",
                 site=absent[0],
                 source=bound.sites[absent[0]].source,
                 found=f"a point without the auxiliary draw {absent[0]!r}",
-                expected="a point as sample_and_log_prob returns it: inverting the map needs a place to begin",
-                remedy="point, log_q = guide.sample_and_log_prob(program, params, key, inputs)",
+                expected="the draws that the points dist.Delta(...) are made of, whose map has no density of its own",
+                remedy=f'taut.transformed("{bound.points[0]}", value) in place of dist.Delta(value)',
             )
-        values = dict(point)
-        sites = bound.run(program, _needed(inputs), params=params, values=values)
+        # What is drawn here is replaced by what is found; keys give it a shape, and the search its beginnings.
+        values, key = dict(point), jax.random.key(0) if absent else None
+        sites = bound.run(program, _needed(inputs), key=key, params=params, values=values)
+        alone: Any = True
         if bound.pushed:
+            values = {**{name: sites[name].value for name in bound.base}, **values}
             there = Map(bound, program, inputs, params, sites)
-            values = {**values, **there.values(there.solve(values, there.at(values)))}
+            there.others = {n: v for n, v in values.items() if n in there.others}
+            guess, alone = there.find(values) if absent else (there.at(values), True)
+            origin = jnp.where(alone, there.solve(values, guess), there.at(values))
+            values = {**values, **there.values(origin)}
             sites = bound.run(program, inputs, params=params, values=values)
-        return _log_q(program, sites) + self._less(program, inputs, params, sites, values)
+        log_q = _log_q(program, sites) + self._less(program, inputs, params, sites, values)
+        if not isinstance(alone, Tracer) and not alone:
+            raise _no_origin(bound)
+        return jnp.where(alone, log_q, jnp.nan)
 
     def log_prob_by_site(
         self, program: Model, params: Mapping[str, Any], point: Any, inputs: Any = None
@@ -262,6 +279,18 @@ def _draws(guide: Program, program: Model, params: Any, words: Any, inputs: Any)
 def _log_q(program: Model, sites: Trace) -> Any:
     drawn = (name for name in program.latents if sites[name].kind == "sample")
     return sum((jnp.sum(log_density(sites[name])) for name in drawn), jnp.zeros(()))
+
+
+def _no_origin(bound: Binding) -> TautError:
+    names = ", ".join(map(repr, bound.pushed))
+    return TautError(
+        "guide-map",
+        site=bound.pushed[0],
+        source=bound.sites[bound.pushed[0]].source,
+        found=f"none or several draws of {', '.join(map(repr, bound.base))} that lead to the given {names}",
+        expected="values that the map reaches from one place",
+        remedy="values from the guide's own draws; or give the auxiliary draws along with the latents",
+    )
 
 
 def _unaccounted(bound: Binding, names: list[str]) -> TautWarning:

@@ -21,6 +21,11 @@ from taut.problem import count_compilation
 LOOKS = 16
 _STEPS = 40
 
+# Damped steps from each of `LOOKS` draws towards the origin of a point, and how far apart two origins must be, relative
+# to their size, to count as two.
+_DAMPED = 120
+_APART = 1e-4
+
 # Of the largest singular value: below this a map loses a direction.
 _SINGULAR = 1e-12
 
@@ -105,6 +110,7 @@ class Map:
     ):
         self.binding, self.program, self.inputs, self.params = binding, program, inputs, params
         self.base = [part(n, tuple(sites[n].fn.shape()), sites[n].fn.support) for n in binding.base]
+        self.supports = [sites[n].fn.support for n in binding.base]
         made = binding.pushed if made is None else made
         self.made = [part(n, program.latents[n].shape, program.supports.get(n, dist.constraints.real)) for n in made]
         self.others = {n: s.value for n, s in sites.items() if s.kind == "sample" and n in program.latents}
@@ -139,6 +145,47 @@ class Map:
         volumes = sum(p.volume(made[p.name]) for p in self.made) - sum(p.volume(values[p.name]) for p in self.base)
         return slope + volumes
 
+    def find(self, made: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The base coordinates of given latents, searched for from several draws of the guide.
+
+        Returns:
+            ``(coordinates, alone)``: the best that was found, and whether it is an origin and the only one found.
+        """
+        frozen = Map.__new__(Map)
+        frozen.__dict__.update(self.__dict__)
+        frozen.params, frozen.others, made = jax.lax.stop_gradient((self.params, self.others, dict(made)))
+        target = frozen.target(made)
+        free = [dist.unconstrainer(s) for s in self.supports]
+
+        def coordinates(numbers: Any) -> Any:
+            found, start = [], 0
+            for p, transform in zip(self.base, free, strict=True):
+                u = numbers[start : start + p.size]
+                start += p.size
+                # Where a base draw is bounded the search is on the real line.
+                found.append(u if transform is None or p.transform is not None else transform(u))
+            return jnp.concatenate(found)
+
+        def one(key: Any) -> Any:
+            sites = frozen.binding.run(frozen.program, frozen.inputs, key=key, params=frozen.params)
+            parts = zip(self.base, free, strict=True)
+            begin = [
+                p.coordinates(
+                    sites[p.name].value if t is None or p.transform is not None else t.inv(sites[p.name].value)
+                )
+                for p, t in parts
+            ]
+            return damped(lambda v: frozen(coordinates(v)) - target, jnp.concatenate(begin))
+
+        # The same keys each time: a density is a function.
+        ends, misses = jax.vmap(one)(jax.random.split(jax.random.key(0), LOOKS))
+        ends = jax.vmap(coordinates)(ends)
+        best = ends[jnp.argmin(misses)]
+        tolerance = jnp.sqrt(jnp.finfo(best.dtype).eps) * (1.0 + jnp.max(jnp.abs(target)))
+        arrived = misses <= tolerance
+        apart = jnp.max(jnp.abs(ends - best), axis=1) > _APART * (1.0 + jnp.max(jnp.abs(best)))
+        return best, jnp.any(arrived) & ~jnp.any(arrived & apart)
+
     def solve(self, made: Mapping[str, Any], guess: Any) -> Any:
         """The base coordinates of given latents, near a guess; differentiable in latents and parameters."""
         target = self.target(made)
@@ -163,6 +210,34 @@ def newton(fn: Any, target: Any, guess: Any) -> Any:
         return count + 1, u - jnp.linalg.solve(jax.jacfwd(fn)(u), fn(u) - target)
 
     return jax.lax.while_loop(unfinished, step, (0, guess))[1]
+
+
+def damped(fn: Any, guess: Any) -> tuple[Any, Any]:
+    """A root of ``fn`` by damped least squares, and by how much it is missed; never farther off than the guess.
+
+    Source: Marquardt (1963), An algorithm for least-squares estimation of nonlinear parameters.
+    """
+
+    def size(residual: Any) -> Any:
+        return jnp.where(jnp.all(jnp.isfinite(residual)), jnp.sum(residual**2), jnp.inf)
+
+    def step(_: Any, state: Any) -> Any:
+        u, residual, damping = state
+        slope = jax.jacfwd(fn)(u)
+        matrix = slope.T @ slope
+        move = jnp.linalg.solve(matrix + damping * (jnp.trace(matrix) / len(u)) * jnp.eye(len(u)), slope.T @ residual)
+        trial = u - move
+        after = fn(trial)
+        better = size(after) < size(residual)
+        return (
+            jnp.where(better, trial, u),
+            jnp.where(better, after, residual),
+            jnp.where(better, damping / 8.0, jnp.maximum(4.0 * damping, 1e-12)),
+        )
+
+    u, residual, _ = jax.lax.fori_loop(0, _DAMPED, step, (guess, fn(guess), jnp.asarray(1e-2, guess.dtype)))
+    miss = jnp.max(jnp.abs(residual))
+    return u, jnp.where(jnp.isfinite(miss), miss, jnp.inf)
 
 
 def check_counts(sites: Mapping[str, Site], base: list[_Part], made: list[_Part]) -> None:

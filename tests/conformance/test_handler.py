@@ -63,6 +63,7 @@ MEMBERS: dict[str, Member] = {
     "block": Member(lambda fn: handlers.block(fn, hide=["y"]), lambda: handlers.block(hide=["y"])),
     "mask": Member(lambda fn: handlers.mask(fn, False), lambda: handlers.mask(mask=False)),
     "scale": Member(lambda fn: handlers.scale(fn, 2.0), lambda: handlers.scale(scale=2.0)),
+    "relax": Member(lambda fn: handlers.relax(fn, 0.5), lambda: handlers.relax(temperature=0.5)),
     "reparam": Member(
         lambda fn: handlers.reparam(fn, {"mu": handlers.LocScale(0.0)}),
         lambda: handlers.reparam(config={"mu": handlers.LocScale(0.0)}),

@@ -10,6 +10,7 @@ import numpy as np
 
 from taut._errors import TautError
 from taut.algorithms import SVI, Solution, alternatives, gradient_draws
+from taut.fitting._refusals import loaded
 from taut.problem import Problem
 
 # A signal that is less than so many of its standard errors is none.
@@ -62,6 +63,36 @@ class GradientNoise:
         for name, p in self.parameters.items():
             rows.append(f"{name:{width}}  {p.mean:9.3g}  {p.sd:9.3g}  {p.snr:9.3g}" + ("" if p.seen else "  at rest"))
         return "\n".join([f"{self.what}; {self.estimates} gradients", *rows, *(f"- {line}" for line in self.advice)])
+
+
+class Noisy:
+    """The part of a fit that measures its gradients; `Fit` is one."""
+
+    problem: Problem | None
+    solution: Solution | None
+
+    def gradient_noise(
+        self, algorithm: SVI | None = None, estimates: int = 256, key: int | jax.Array = 0
+    ) -> GradientNoise:
+        """Signal-to-noise of stochastic gradients where the fit ended, by parameter, and what would be less noisy.
+
+        Args:
+            algorithm: the `taut.algorithms.SVI` whose objective, estimator and noise are meant; its defaults if none.
+            estimates: how many gradients are taken.
+            key: an integer or a JAX key.
+
+        Returns:
+            `GradientNoise`; ``print`` shows a table and the advice.
+
+        Raises:
+            TautError: ``no-model`` for a loaded fit; what the algorithm refuses for this guide.
+
+        Example:
+            >>> print(fit.gradient_noise())             # doctest: +SKIP
+        """
+        if self.problem is None or self.solution is None:
+            raise loaded("fit.gradient_noise()")
+        return gradient_noise(self.problem, self.solution, algorithm, estimates, key)
 
 
 def gradient_noise(

@@ -14,12 +14,12 @@ import numpy as np
 from taut import diagnostics, report
 from taut._files import atomic_write
 from taut._keys import generator
-from taut.algorithms import SVI, Response, Solution, linear_response
+from taut.algorithms import Response, Solution, linear_response
 from taut.diagnostics import CORRECTED, Verdict
 from taut.fitting._discrete import Enumerated
 from taut.fitting._encodes import Encodes
 from taut.fitting._evidence import evidence_of
-from taut.fitting._gradient_noise import GradientNoise, gradient_noise
+from taut.fitting._gradient_noise import Noisy
 from taut.fitting._guide_view import FittedGuide
 from taut.fitting._loss import Loss, loss_of
 from taut.fitting._marginal import Marginal
@@ -34,7 +34,7 @@ from taut.problem import predictive as run_forward
 
 
 @dataclass(frozen=True, eq=False)
-class Fit(Encodes, Enumerated):
+class Fit(Encodes, Enumerated, Noisy):
     """A fitted posterior.
 
     `print` leads with the verdict. ``fit["tau"]`` is one site in the model's own space; every summary is of the draws
@@ -162,29 +162,6 @@ class Fit(Encodes, Enumerated):
         if self.problem is None or self.solution is None:
             raise loaded("fit.unconstrained")
         return unconstrained(self.problem, self.solution)
-
-    def gradient_noise(
-        self, algorithm: SVI | None = None, estimates: int = 256, key: int | jax.Array = 0
-    ) -> GradientNoise:
-        """Signal-to-noise of stochastic gradients where the fit ended, by parameter, and what would be less noisy.
-
-        Args:
-            algorithm: the `taut.algorithms.SVI` whose objective, estimator and noise are meant; its defaults if none.
-            estimates: how many gradients are taken.
-            key: an integer or a JAX key.
-
-        Returns:
-            `GradientNoise`; ``print`` shows a table and the advice.
-
-        Raises:
-            TautError: ``no-model`` for a loaded fit; what the algorithm refuses for this guide.
-
-        Example:
-            >>> print(fit.gradient_noise())             # doctest: +SKIP
-        """
-        if self.problem is None or self.solution is None:
-            raise loaded("fit.gradient_noise()")
-        return gradient_noise(self.problem, self.solution, algorithm, estimates, key)
 
     def check_against_nuts(
         self, draws: int = 1000, *, warmup: int = 1000, chains: int = 4, key: int | jax.Array = 0

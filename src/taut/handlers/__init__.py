@@ -1,6 +1,7 @@
 """Ways to run a program differently: each handler is one object with `before` and `after`."""
 
 from taut.handlers._block import block
+from taut.handlers._relax import relax
 from taut.handlers._reparam import reparam
 from taut.handlers._seed import seed
 from taut.handlers._strategies import (
@@ -34,6 +35,7 @@ __all__ = [
     "condition",
     "do",
     "mask",
+    "relax",
     "reparam",
     "replay",
     "scale",

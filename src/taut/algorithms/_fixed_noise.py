@@ -244,6 +244,9 @@ def _climbed(fitted: NoiseFit, noise: np.ndarray, steps: int) -> tuple[np.ndarra
         tolerance = _TOLERANCE[fitted.problem.precision]
         options = {"maxiter": min(left, max(30, steps // _ROUNDS)), "ftol": 1e-16, "gtol": tolerance, "maxcor": 20}
         found = minimize(loss, np.zeros_like(x), jac=True, method="L-BFGS-B", options=options)
+        if not found.nit and status == "converged":
+            # No step improves what a round has brought to rest: a new metric may only magnify the rounding.
+            break
         x = base + towards(found.x, False)
         left -= found.nit
         promise = 0.5 * float(np.dot(found.jac, found.jac))

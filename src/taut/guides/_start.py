@@ -51,7 +51,13 @@ class PriorMedian(Start):
         draws: prior draws that it is taken from.
 
     Example:
-        >>> fit = taut.fit(model, data, guide=taut.guides.MeanField(start=taut.guides.PriorMedian()))
+        >>> def model(y):
+        ...     mu = taut.sample("mu", dist.Normal(3.0, 1.0))
+        ...     taut.sample("y", dist.Normal(mu, 0.5), obs=y)
+        >>> problem = taut.Problem(model, dict(y=10.0))
+        >>> guide = taut.guides.MeanField(start=taut.guides.PriorMedian(draws=1001))
+        >>> bool(abs(guide.init(problem, key=0)["loc"][0] - 3.0) < 0.2)
+        True
     """
 
     draws: int = 101
@@ -138,8 +144,13 @@ class At(Start):
             shape or a value outside of the support.
 
     Example:
-        >>> start = taut.guides.At({"sigma": 2.0})
-        >>> fit = taut.fit(model, data, guide=taut.guides.FullRank(start=start))
+        >>> def model(y):
+        ...     sigma = taut.sample("sigma", dist.HalfNormal(1.0))
+        ...     taut.sample("y", dist.Normal(0.0, sigma), obs=y)
+        >>> problem = taut.Problem(model, dict(y=1.0))
+        >>> guide = taut.guides.MeanField(start=taut.guides.At({"sigma": 2.0}))
+        >>> round(float(np.exp(guide.init(problem, key=0)["loc"][0])), 4)
+        2.0
     """
 
     entries: tuple[tuple[str, tuple[int, ...], tuple[float, ...]], ...]

@@ -105,12 +105,27 @@ def amortisation_gap(
 
 
 def amortisation_notes(problem: Problem, solution: Solution, key: int | jax.Array) -> tuple[str, ...]:
-    """What the result says of an encoder; nothing for other guides."""
+    """What the result says of the latents of rows: which rows are shown, and what an encoder costs."""
+    notes = _shown(problem)
     if not isinstance(solution.guide, Amortised):
-        return ()
+        return notes
     if problem.dim > _MOST_LATENTS or solution.status == "nonfinite":
-        return ("the amortisation gap was not measured: fit.amortisation_gap() does",)
-    return (str(amortisation_gap(problem, solution, key)),)
+        return (*notes, "the amortisation gap was not measured: fit.amortisation_gap() does")
+    return (*notes, str(amortisation_gap(problem, solution, key)))
+
+
+def _shown(problem: Problem) -> tuple[str, ...]:
+    """That latents of rows which come in batches are shown and weighed for one batch alone."""
+    chosen = problem.program.outputs["rows"]
+    for name, latent in problem.latents.items():
+        for plate in problem.program.sites[name].plates:
+            if plate.name in chosen and plate.name in latent.plates:
+                return (
+                    f"{name!r} is drawn and weighed at {plate.length} of the {plate.size} rows of plate "
+                    f"{plate.name!r}, the first batch; the evidence is theirs, each row counted as "
+                    f"{plate.size / plate.length:g}, and no estimate of that of all rows",
+                )
+    return ()
 
 
 def encode(
@@ -152,7 +167,7 @@ def encode(
                 expected="observed rows: they are refined by their own density",
                 remedy=f"fit.predict(dict({unseen[0]}=...), new_rows='encode')",
             )
-        there = origin.stand(program, arrays, constants, inputs)
+        there = origin.stand(program, arrays, constants, inputs, guide.standing.takes)
         loc, log_scale = (
             np.asarray(v, float) for v in jax.jit(partial(there.local, program))(dict(solution.params), inputs)
         )

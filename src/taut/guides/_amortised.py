@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,37 +23,24 @@ from taut._draws import orthogonal_antithetic, pool
 from taut._errors import TautError
 from taut._keys import jax_key
 from taut._precision import scope
-from taut.guides._encoded import axis_of, check_others, data_taken, frame_of, sites_of, without
-from taut.guides._encoder import Encoder, outputs_by_site, take_apart
+from taut.guides._encoded import (
+    Standing,
+    axis_of,
+    check_others,
+    data_taken,
+    frame_of,
+    is_batch,
+    rows_given,
+    sites_of,
+    without,
+)
+from taut.guides._encoder import check_call, names_of_rows, outputs_by_site, take_apart
 from taut.guides._gaussian import MeanField
 from taut.guides._guide import Flat, NoiseGuide
 from taut.guides._part import coordinates_of_part, part_of_problem, part_of_program
-from taut.problem import Problem, Program, count_compilation, digest, split, user_errors
+from taut.problem import Problem, Program, count_compilation, digest, user_errors
 
 _LOG_2PI = math.log(2 * math.pi)
-
-
-class Standing(NamedTuple):
-    """How an amortised guide stands to a problem.
-
-    Attributes:
-        plate: whose rows are encoded.
-        sites: its latents, in program order.
-        takes: the data that the encoder gets.
-        treedef, constants: how data leaves become the model's arguments.
-        encoder: the encoder, taken apart.
-        digest: identifies the encoder's equations.
-        origin: the guide before it was bound.
-    """
-
-    plate: str
-    sites: tuple[str, ...]
-    takes: tuple[str, ...]
-    treedef: Any
-    constants: dict[str, Any]
-    encoder: Encoder
-    digest: str
-    origin: Any
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -68,8 +55,8 @@ class Amortised(NoiseGuide):
         of: the plate; or one or several of its latents, the others in it then belonging to ``globals``.
         encoder: an Equinox module (any callable pytree), whose real arrays are learnt; or a function
             ``(params, *row)``, with ``init``.
-        takes: names of the data whose rows the encoder gets, in order; by default all arrays that are as long as the
-            plate.
+        takes: names of the data whose rows the encoder gets, in order; by default those that a function's arguments
+            after the first are named after, else all arrays that are as long as the plate.
         init: for a function: its first parameters, a pytree of arrays, or a function from a JAX key to one.
         globals: the family of all other latents: `MeanField`, `FullRank`, `LowRank` or another guide of noise.
 
@@ -150,23 +137,33 @@ class Amortised(NoiseGuide):
         origin = self if self.standing is None else self.standing.origin
         known = _BOUND.setdefault(problem, {})
         if origin not in known:
-            arrays, constants = split(problem.model, problem.data)
             with scope(problem.precision):
-                known[origin] = origin.stand(problem.program, arrays, constants, problem.inputs)
+                known[origin] = origin.stand(problem.program, problem.arrays, problem.constants, problem.inputs)
         return known[origin]
 
-    def stand(self, program: Program, arrays: Mapping[str, Any], constants: Mapping[str, Any], inputs: Any) -> Any:
+    def stand(
+        self,
+        program: Program,
+        arrays: Mapping[str, Any],
+        constants: Mapping[str, Any],
+        inputs: Any,
+        takes: tuple[str, ...] | None = None,
+    ) -> Any:
         """The guide on a traced program; see `bind`.
 
         Args:
             program: the traced model.
             arrays, constants: the model's arguments, as `taut.problem.split` tells them apart.
             inputs: leaves of ``arrays`` and a key; constants of the program.
+            takes: what the encoder got before; by default what the user or the encoder's arguments say.
         """
         plate, sites = sites_of(program, self.of)
         check_others(program, plate, sites, self.globals)
-        takes = data_taken(self.takes, {**arrays, **constants}, frame_of(program, sites[0], plate), plate)
         encoder = take_apart(self.encoder, self.first)
+        arguments = {**arrays, **constants}
+        wanted = takes or self.takes or names_of_rows(encoder, arguments)
+        takes = data_taken(wanted, arguments, rows_given(program, sites[0], plate), plate)
+        check_call(encoder, takes)
         treedef = jax.tree.structure(dict(arrays))
         standing = Standing(plate, sites, takes, treedef, dict(constants), encoder, "", self)
         bound = self._with(standing)
@@ -305,7 +302,7 @@ class Amortised(NoiseGuide):
         shapes = {name: without(program.latents[name].coordinate_shape, axes[name]) for name in standing.sites}
         arguments = {**jax.tree.unflatten(standing.treedef, inputs[0][:-1]), **standing.constants}
         taken = [jax.tree.map(jnp.asarray, arguments[name]) for name in standing.takes]
-        if standing.plate in program.outputs["rows"]:
+        if standing.plate in program.outputs["rows"] and not is_batch(program, standing.plate):
             chosen = program.evaluate("rows", {}, *inputs)[standing.plate]
             taken = jax.tree.map(lambda leaf: leaf[chosen], taken)
         with user_errors():

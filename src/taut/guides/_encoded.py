@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from taut._errors import TautError
 from taut.core import PlateFrame
+from taut.guides._encoder import Encoder
 from taut.guides._guide import Guide
 from taut.problem import DISCRETE, Program
+
+
+class Standing(NamedTuple):
+    """How an amortised guide stands to a problem.
+
+    Attributes:
+        plate: whose rows are encoded.
+        sites: its latents, in program order.
+        takes: the data that the encoder gets.
+        treedef, constants: how data leaves become the model's arguments.
+        encoder: the encoder, taken apart.
+        digest: identifies the encoder's equations.
+        origin: the guide before it was bound.
+    """
+
+    plate: str
+    sites: tuple[str, ...]
+    takes: tuple[str, ...]
+    treedef: Any
+    constants: dict[str, Any]
+    encoder: Encoder
+    digest: str
+    origin: Any
 
 
 def sites_of(program: Program, of: str | tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
@@ -64,14 +88,12 @@ def check_others(program: Program, plate: str, sites: tuple[str, ...], family: G
             )
 
 
-def data_taken(
-    wanted: tuple[str, ...] | None, arguments: Mapping[str, Any], frame: PlateFrame, plate: str
-) -> tuple[str, ...]:
+def data_taken(wanted: tuple[str, ...] | None, arguments: Mapping[str, Any], rows: int, plate: str) -> tuple[str, ...]:
     """The data whose rows are encoded."""
 
     def fits(value: Any) -> bool:
         leaves = jax.tree.leaves(value)
-        return bool(leaves) and all(np.shape(leaf)[:1] == (frame.size,) for leaf in leaves)
+        return bool(leaves) and all(np.shape(leaf)[:1] == (rows,) for leaf in leaves)
 
     if wanted is None:
         wanted = tuple(n for n, value in arguments.items() if not isinstance(value, str) and fits(value))
@@ -83,10 +105,21 @@ def data_taken(
             "bad-argument",
             site="takes",
             found=f"takes={bad[0]!r}, data {shapes}" if bad else f"data {shapes}",
-            expected=f"data whose first dimension is plate {plate!r}, {frame.size} rows long",
-            remedy=f"takes={long[0]!r}" if long else f"pass the data with the {frame.size} rows first",
+            expected=f"data whose first dimension is plate {plate!r}, {rows} rows long",
+            remedy=f"takes={long[0]!r}" if long else f"pass the data with the {rows} rows first",
         )
     return wanted
+
+
+def is_batch(program: Program, plate: str) -> bool:
+    """Whether the data hold the rows of a batch and no others."""
+    return bool(program.sites[plate].infer.get("batch"))
+
+
+def rows_given(program: Program, name: str, plate: str) -> int:
+    """How many rows of a site's plate the data hold."""
+    frame = frame_of(program, name, plate)
+    return frame.length if is_batch(program, plate) else frame.size
 
 
 def frame_of(program: Program, name: str, plate: str) -> PlateFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,11 +19,15 @@ class Encoder(NamedTuple):
     """An encoder taken apart.
 
     Attributes:
+        given: what the user gave.
+        module: whether that holds its parameters itself.
         call: ``(params, *row) -> outputs`` of one row, where ``params`` is a list of arrays.
         names: of these arrays.
         start: from a key to their initial values.
     """
 
+    given: Callable[..., Any]
+    module: bool
     call: Callable[..., Any]
     names: tuple[str, ...]
     start: Callable[[Any], list[np.ndarray]]
@@ -57,7 +62,42 @@ def take_apart(encoder: Any, init: Any) -> Encoder:
     def start(key: Any) -> list[np.ndarray]:
         return [np.asarray(v, float) for v in jax.tree.leaves(init(key) if callable(init) else init)]
 
-    return Encoder(call, tuple(PREFIX + jax.tree_util.keystr(path) for path, _ in entries), start)
+    return Encoder(encoder, False, call, tuple(PREFIX + jax.tree_util.keystr(path) for path, _ in entries), start)
+
+
+def names_of_rows(encoder: Encoder, data: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The data that a function's arguments after the first are named after; ``None`` where one is not in the data."""
+    if encoder.module:
+        return None
+    try:
+        parameters = list(inspect.signature(encoder.given).parameters.values())[1:]
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    names = tuple(p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD)
+    return names if names and all(name in data for name in names) else None
+
+
+def check_call(encoder: Encoder, takes: tuple[str, ...]) -> None:
+    """Refuse to give an encoder another number of rows than it takes.
+
+    Raises:
+        TautError: ``bad-argument``.
+    """
+    given = takes if encoder.module else ("params", *takes)
+    try:
+        inspect.signature(encoder.given).bind(*given)
+    except TypeError as error:
+        raise TautError(
+            "bad-argument",
+            site="encoder",
+            found=f"encoder({', '.join(given)}): {error}",
+            expected="an encoder that takes one row of each of these data",
+            remedy=f'takes="{takes[0]}", or the encoder with an argument for each: ({", ".join(given)})',
+        ) from None
+    except ValueError:
+        return  # a callable that does not say what it takes
 
 
 def outputs_by_site(found: Any, sizes: Mapping[str, int]) -> dict[str, tuple[Any, Any]]:
@@ -109,7 +149,8 @@ def _module(encoder: Any) -> Encoder:
     def start(key: Any) -> list[np.ndarray]:
         return [np.asarray(fixed[i], float) for i in learned]
 
-    return Encoder(call, tuple(PREFIX + jax.tree_util.keystr(entries[i][0]) for i in learned), start)
+    names = tuple(PREFIX + jax.tree_util.keystr(entries[i][0]) for i in learned)
+    return Encoder(encoder, True, call, names, start)
 
 
 def _real(leaf: Any) -> bool:

@@ -15,6 +15,7 @@ from taut.problem import Problem, compilations
 MEMBERS: dict[str, Callable[[], algorithms.Algorithm]] = {
     "SVI": algorithms.SVI,
     "FixedDraws": algorithms.FixedDraws,
+    "FixedNoise": algorithms.FixedNoise,
 }
 # These know one family only, and Pathfinder's covariance is a quasi-Newton guess: they keep the laws of a run.
 FULL_RANK: dict[str, Callable[[], algorithms.Algorithm]] = {

@@ -92,11 +92,14 @@ class Coordinates(Handler):
     Args:
         anchored: latents whose coordinate must not follow their location and scale, which depend on what is summed
             over.
+        bare: latents under a mask whose masked rows are read by others: their prior there is flat.
     """
 
-    def __init__(self, anchored: Collection[str] = ()) -> None:
+    def __init__(self, anchored: Collection[str] = (), bare: Collection[str] = ()) -> None:
         super().__init__()
         self.anchored = anchored
+        self.bare = bare
+        self.masked: dict[str, Any] = {}
         self.latents: dict[str, Latent] = {}
         self.params: dict[str, Param] = {}
         self.inits: dict[str, Any] = {}
@@ -163,7 +166,7 @@ class Coordinates(Handler):
         """What the traced program returns, by group and name."""
         for name, (site, chart, u) in self.pending.items():
             plain = log_density(site)
-            terms = plain if chart is None else _moved_density(site, chart, u)
+            terms = plain if chart is None else self._moved(site, chart, u)
             self.densities[name], self.plain[name] = jnp.sum(terms), jnp.sum(plain)
             self._keep_terms(site, terms, plain)
             self.kept[name] = (site, None if chart is None else terms)
@@ -190,6 +193,8 @@ class Coordinates(Handler):
             # Rows of subsampled plates, so that a guide can stand at the model's rows.
             "rows": {n: s.value for n, s in sites.items() if s.kind == "plate" and isinstance(s.value, Tracer)},
             "inside": self.inside,
+            # Which rows of latents have a prior.
+            "masked": self.masked,
             # Where values stand in coordinates that a handler chose.
             "coordinate": self.chosen,
             "probs": self.probs,
@@ -239,7 +244,7 @@ class Coordinates(Handler):
             if chart.direct is not None and plain:
                 terms = chart.direct(u) if rows == 1.0 else chart.direct(u) * rows
             elif not isinstance(fn, dist.Late):
-                terms = _moved_density(replace(site, value=value), chart, u)
+                terms = self._moved(replace(site, value=value), chart, u)
         self.latents[site.name] = Latent(
             name=site.name,
             shape=tuple(fn.shape()),
@@ -268,6 +273,19 @@ class Coordinates(Handler):
         self._keep_terms(site, terms, plain)
         self.kept[site.name] = (replace(site, value=value), terms)
         return replace(site, value=value, log_density=density)
+
+    def _moved(self, site: Site, chart: dist.Chart, u: Any) -> Any:
+        """The log density of the coordinate over the site's batch shape, masked rows included."""
+        terms = _moved_density(site, chart, u)
+        if site.mask is None:
+            return terms
+        self.masked[site.name] = jnp.broadcast_to(jnp.asarray(site.mask, bool), site.fn.batch_shape)
+        if site.name in self.bare:
+            return terms
+        # Masked rows take no part: a standard normal coordinate keeps the posterior proper and the evidence what it is.
+        rows = math.prod(p.size / p.length for p in site.plates)
+        rest = dist.Normal(0.0, 1.0).log_prob(u)
+        return jnp.where(site.mask, terms, rest.sum(tuple(range(len(site.fn.batch_shape), rest.ndim))) * rows)
 
     def _keep_terms(self, site: Site, terms: Any, plain: Any) -> None:
         """Densities before they are summed, for bounds that take their logarithms row by row."""
@@ -381,12 +399,7 @@ def _moved_density(site: Site, chart: dist.Chart, u: Any) -> Any:
     # density alone.
     rows = math.prod(p.size / p.length for p in site.plates)
     volume = chart.volume(u, site.value)
-    terms = log_density(site) + volume.sum(tuple(range(batch, volume.ndim))) * rows
-    if site.mask is None:
-        return terms
-    # Masked rows take no part: a standard normal coordinate keeps the posterior proper and the evidence what it is.
-    rest = dist.Normal(0.0, 1.0).log_prob(u)
-    return jnp.where(site.mask, terms, rest.sum(tuple(range(batch, rest.ndim))) * rows)
+    return log_density(site) + volume.sum(tuple(range(batch, volume.ndim))) * rows
 
 
 def _check_shape(site: Site) -> None:

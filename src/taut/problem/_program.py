@@ -29,6 +29,7 @@ from taut.problem._evaluate import evaluate
 from taut.problem._graph import Node, graph
 from taut.problem._levels import inlined
 from taut.problem._marginal import marginal
+from taut.problem._masked import read_where_masked
 from taut.problem._numpyro import numpyro_statements
 from taut.problem._plan_sums import plan_sums
 from taut.problem._reach import dependencies
@@ -192,18 +193,21 @@ def trace_program(
     names = [f"data:{path[0].key}" for path, _ in jax.tree_util.tree_flatten_with_path(dict(arrays))[0]]
     program = model if subsample else whole(model)
 
-    def run(anchored: Collection[str] = ()) -> tuple[Program, Coordinates]:
+    def run(anchored: Collection[str] = (), bare: Collection[str] = ()) -> tuple[Program, Coordinates]:
         with no_side_effects(model, constants):
-            return _traced(program, treedef, leaves, constants, names, anchored)
+            return _traced(program, treedef, leaves, constants, names, anchored, bare)
 
     def left(name: str) -> bool:
         return discrete if isinstance(discrete, bool) else name in discrete
 
     traced, coordinates = run()
+    bare = [] if batched else read_where_masked(traced, leaves)
+    if bare:
+        traced, coordinates = run((), bare)
     summed = {n for n, v in traced.latents.items() if v.transform == DISCRETE and not left(n)}
     moved = [n for n in traced.latents if n not in summed and traced.reach["value"][n] & summed]
     if moved:
-        traced, coordinates = run(moved)
+        traced, coordinates = run(moved, bare)
         _check_anchored(traced, moved, summed)
     _check_ranges(traced, coordinates)
     seen = [None] * len(leaves) if batched else leaves
@@ -236,6 +240,7 @@ def _traced(
     constants: Mapping[str, Any],
     names: list[str],
     anchored: Collection[str],
+    bare: Collection[str],
 ) -> tuple[Program, Coordinates]:
     """One abstract run, with discrete latents as latents."""
     coordinates = Coordinates()
@@ -244,7 +249,7 @@ def _traced(
 
     def run(leaves: list[Any], words: Any) -> list[Any]:
         def once() -> tuple[Trace, Coordinates]:
-            found = Coordinates(anchored)
+            found = Coordinates(anchored, bare)
             key = jax.random.wrap_key_data(words, impl="threefry2x32")
             # Whatever the caller has on the stack is about other runs.
             with empty_stack(), user_errors(), trace() as sites, found, _Keyed(key), numpyro_statements():

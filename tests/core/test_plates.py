@@ -175,7 +175,7 @@ def _factor_too_wide():
         (lambda: taut.plate("rows", cast(int, 2.5)), "plate-size", "rows"),
         (lambda: taut.plate("rows", True), "plate-size", "rows"),
         (lambda: taut.plate("rows", cast(int, jnp.asarray(3.0))), "plate-size", "rows"),
-        (lambda: taut.plate("rows", 3, subsample_size=4), "plate-reuse", "rows"),
+        (lambda: taut.plate("rows", 3, subsample_size=4).__enter__(), "plate-reuse", "rows"),
         (lambda: taut.plate("rows", 3, dim=0), "plate-reuse", "rows"),
     ],
 )

@@ -33,7 +33,7 @@ LOG_Z = stats.multivariate_normal.logpdf(Y, np.zeros(K), COV).sum()
 
 
 def pca(y: Any, n: int = N) -> None:
-    with taut.plate("rows", n, subsample_size=min(B, n)) as rows:
+    with taut.plate("rows", n, subsample_size=B) as rows:
         z = taut.sample("z", dist.Normal(jnp.zeros(D), 1.0).to_event(1))
         taut.sample("y", dist.Normal(z @ W.T, S).to_event(1), obs=None if y is None else y[rows])
 

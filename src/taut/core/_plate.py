@@ -49,8 +49,6 @@ class plate(Handler):
             raise _no_total(name, subsample_size)
         self.size = _whole(name, "size", size)
         self.length = self.size if subsample_size is None else _whole(name, "subsample_size", subsample_size)
-        if self.length > self.size:
-            raise _refusal(name, f"subsample_size={self.length} of size={self.size}", "no more rows than the plate has")
         if dim is not None and dim >= 0:
             raise _refusal(name, f"dim={dim}", "a negative dim, counted from the right")
         self.dim = dim
@@ -60,6 +58,9 @@ class plate(Handler):
         site = Site("plate", self.name, value=None, fn=frame, source=user_line())
         # A handler (replay, whole plates, batches) may know other numbers of rows than the program does.
         site = apply(site, rows)
+        # A prediction for few rows may be made by a model that was fitted in larger batches.
+        if self.length > self.size and not site.infer.get("few rows"):
+            raise _too_many(self.name, self.length, self.size)
         index = site.value
         push(self, _OpenPlate(site.fn._replace(length=int(index.shape[0]))))
         return index
@@ -113,6 +114,8 @@ def rows(site: Site) -> Site:
     frame: PlateFrame = site.fn
     if frame.length == frame.size:
         return replace(site, value=np.arange(frame.size))
+    if frame.length > frame.size:
+        raise _too_many(site.name, frame.length, frame.size)
     if site.key is None:
         raise TautError(
             "no-key",
@@ -161,6 +164,10 @@ def _whole(name: str, what: str, value: Any) -> int:
         expected="a positive whole number known before compilation: a Python int, or len() of an array",
         remedy=f'taut.plate("{name}", len(y)), or pass the size as an int in the data: dict(n=8, ...)',
     )
+
+
+def _too_many(name: str, length: int, size: int) -> TautError:
+    return _refusal(name, f"subsample_size={length} of size={size}", "no more rows than the plate has")
 
 
 def _no_total(name: str, rows: Any) -> TautError:

@@ -18,7 +18,17 @@ from taut._keys import generator
 from taut._precision import scope
 from taut.algorithms import Solution
 from taut.guides import Amortised, SemiAmortised, bind
-from taut.problem import Problem, Program, count_compilation, fill, log_joint, predictive, split, trace_program
+from taut.problem import (
+    Problem,
+    Program,
+    count_compilation,
+    few_rows,
+    fill,
+    log_joint,
+    predictive,
+    split,
+    trace_program,
+)
 
 _DRAWS = 64  # fixed draws that rows are fitted to
 _FRESH = 512  # fresh draws that the gain is measured on
@@ -156,7 +166,7 @@ def encode(
     assert guide.standing is not None
     origin, sites = guide.standing.origin, guide.standing.sites
     with scope(problem.precision):
-        program, leaves = trace_program(problem.model, arrays, constants)
+        program, leaves = trace_program(few_rows(problem.model), arrays, constants)
         inputs = ([*leaves, np.zeros(2, np.uint32)], list(program.closed.consts))
         unseen = [name for name in program.latents if name not in problem.latents]
         if unseen and isinstance(guide, SemiAmortised):

@@ -13,7 +13,7 @@ from taut.problem._influence import unused_params
 from taut.problem._kernel import Kernel, compilations, count_compilation, fill, log_joint
 from taut.problem._levels import inlined
 from taut.problem._numpyro import numpyro_statements
-from taut.problem._predictive import NewRows, predictive
+from taut.problem._predictive import NewRows, few_rows, predictive
 from taut.problem._problem import Problem
 from taut.problem._program import Program, trace_program
 from taut.problem._reach import dependencies
@@ -38,6 +38,7 @@ __all__ = [
     "dependencies",
     "digest",
     "elements",
+    "few_rows",
     "fill",
     "graph",
     "hole",

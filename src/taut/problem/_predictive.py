@@ -61,6 +61,7 @@ def predictive(
                 user_errors(),
                 trace() as sites,
                 seed(key=words),
+                few_rows(),
                 whole(),
                 _Given(values, forget, new_rows),
                 numpyro_statements(),
@@ -80,6 +81,14 @@ def predictive(
         run = jax.jit(jax.vmap(once, in_axes=(None, 0, 0)))
         found = run(jax.tree.map(in_scope, arrays), {n: np.asarray(v) for n, v in draws.items()}, keys)
         return {name: np.asarray(v) for name, v in found.items()}
+
+
+class few_rows(Handler):
+    """Let a plate have fewer rows than its ``subsample_size``: predictions are made of all rows there are."""
+
+    def before(self, site: Site) -> Site:
+        """Say so to the plate."""
+        return replace(site, infer={**site.infer, "few rows": True}) if site.kind == "plate" else site
 
 
 class _Given(Handler):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from taut import algorithms, guides, testing
+from taut import algorithms, gradients, guides, objectives, testing
 from taut.problem import Problem, compilations
 
 MEMBERS: dict[str, Callable[[], algorithms.Algorithm]] = {
@@ -23,7 +23,14 @@ FULL_RANK: dict[str, Callable[[], algorithms.Algorithm]] = {
     "Laplace": algorithms.Laplace,
     "BatchAndMatch": algorithms.BatchAndMatch,
 }
-ALL = MEMBERS | FULL_RANK | {"Pathfinder": algorithms.Pathfinder, "MAP": algorithms.MAP}
+
+
+def ivon() -> algorithms.Algorithm:
+    # Mirrored pairs: the noise of one draw per step is larger than the tolerance of the exact problems.
+    return algorithms.IVON(objective=objectives.ELBO(2, kl="analytic"), noise=gradients.Antithetic())
+
+
+ALL = MEMBERS | FULL_RANK | {"Pathfinder": algorithms.Pathfinder, "MAP": algorithms.MAP, "IVON": ivon}
 GAUSSIAN = [testing.conjugate_normal, testing.conjugate_regression, testing.correlated_gaussian]
 
 

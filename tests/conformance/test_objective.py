@@ -33,6 +33,7 @@ MEMBERS: dict[str, Callable[[int], objectives.Objective]] = {
     "ForwardKL": lambda k: objectives.ForwardKL(particles=k),
     "RWS": lambda k: objectives.RWS(particles=k),
     "FDivergence": lambda k: objectives.FDivergence(hellinger, particles=k),
+    "BatchELBO": lambda k: objectives.BatchELBO(objectives.Uniform(2), particles=k),
     "Tempered": lambda k: objectives.Tempered(beta=2.0, particles=k),
     "Annealed": lambda k: objectives.Annealed(particles=k),
     "JVI": lambda k: objectives.JVI(particles=k, order=0 if k == 1 else 1),

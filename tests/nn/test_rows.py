@@ -65,7 +65,7 @@ def test_all_layers_of_a_network_are_found():
 def test_the_elbo_keeps_its_mean_and_loses_noise(noise: Any):
     problem = taut.Problem(network, dict(x=X, y=Y), precision="float64")
     guide, plain, inputs = nn.MeanFieldNet(noise), MeanField(), problem.inputs
-    program, n = problem.program, 20_000
+    program, n = problem.program, 6_000
     with scope("float64"):
         params = jax.tree.map(jnp.asarray, posterior(problem))
 
@@ -178,3 +178,19 @@ def _likelihood(values: dict[str, np.ndarray]) -> float:
         h = h @ values[f"net$layers[{layer}].weight"].T + values[f"net$layers[{layer}].bias"]
         h = np.tanh(h) if layer < 2 else h
     return float(np.sum(-0.5 * ((Y - h[:, 0]) / 0.5) ** 2 - np.log(0.5) - 0.5 * np.log(2 * np.pi)))
+
+
+def test_it_is_mean_field_but_for_the_noise():
+    problem = taut.Problem(network, dict(x=X, y=Y), precision="float64")
+    params = posterior(problem)
+    ours, theirs = (
+        guide.draws(problem, params, 50, np.random.default_rng(0)) for guide in (nn.MeanFieldNet(), MeanField())
+    )
+    np.testing.assert_array_equal(ours[0].coordinates, theirs[0].coordinates)
+    np.testing.assert_array_equal(ours[1], theirs[1])
+    with scope("float64"):
+        real = jax.tree.map(jnp.asarray, params)
+        point, log_q = nn.MeanFieldNet().sample_and_log_prob(problem.program, real, jax.random.key(0), problem.inputs)
+        again = MeanField().log_prob(problem.program, real, point, problem.inputs)
+    np.testing.assert_allclose(log_q, again, rtol=1e-12)
+    assert hash(nn.MeanFieldNet()) == hash(nn.MeanFieldNet()) and nn.MeanFieldNet() != nn.MeanFieldNet(nn.Flipout())

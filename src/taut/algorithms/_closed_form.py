@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from taut._errors import TautError
-from taut.guides import Flat, FullRank, Guide, MeanField
+from taut.guides import Flat, FullRank, Guide, MeanField, MeanFieldNet
 from taut.problem import Program, fill
 
 # Families of the form above, by the map from the real line under which they have it.
@@ -49,7 +49,8 @@ def closed_sites(program: Program, guide: Guide) -> tuple[str, ...]:
         for name, latent in program.latents.items()
         if latent.family in _FORMS.get(latent.transform, ())
         and (
-            isinstance(guide, MeanField) or all(_own(program, name, label) for label in program.reach["density"][name])
+            isinstance(guide, MeanField | MeanFieldNet)
+            or all(_own(program, name, label) for label in program.reach["density"][name])
         )
     )
 
@@ -65,7 +66,7 @@ def check_closed_form(guide: Guide) -> None:
     Raises:
         TautError: ``bad-combination``.
     """
-    if not isinstance(guide, MeanField | FullRank):
+    if not isinstance(guide, MeanField | FullRank | MeanFieldNet):
         raise TautError(
             "bad-combination",
             site="kl",
@@ -92,13 +93,13 @@ def closed_log_weights(program: Program, guide: Guide, draw: Any, model: Any, po
     alone = [name for name in closed if all(_own(program, name, label) for label in program.reach["density"][name])]
     below = [name for name in closed if name not in alone]
     others = [name for name in program.outputs["density"] if name not in closed]
-    assert isinstance(guide, MeanField | FullRank)
+    assert isinstance(guide, MeanField | FullRank | MeanFieldNet)
     noise = jnp.zeros(guide.noise_size(program), points.coordinates.dtype)
     centre = guide.push(program, draw, noise, inputs)[0]
     loc, centredness = centre.coordinates, centre.centredness
     # Every squared noise has mean one, as it has at one.
     upper, log_q = guide.push(program, draw, noise + 1.0, inputs)
-    spread = jnp.abs(upper.coordinates - loc) if isinstance(guide, MeanField) else _spread(draw)
+    spread = jnp.abs(upper.coordinates - loc) if isinstance(guide, MeanField | MeanFieldNet) else _spread(draw)
 
     def density(z: Any, names: list[str]) -> Any:
         whole = jnp.concatenate([z, model]) if program.num_params else z
@@ -112,7 +113,9 @@ def closed_log_weights(program: Program, guide: Guide, draw: Any, model: Any, po
 
     def one(point: Flat) -> Any:
         z = point.coordinates
-        return sum((expected(name, z) for name in below), density(z, others))
+        rows = guide.row_densities(program, draw, point, model, inputs)
+        sampled = density(z, [name for name in others if name not in rows])
+        return sum((*(expected(name, z) for name in below), *rows.values()), sampled)
 
     return jax.vmap(one)(points) + sum((expected(name, loc) for name in alone), -log_q)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import tree
 
 from taut._errors import TautError
 from taut.algorithms._optimizer import Distance, Optimizer, Travelled
@@ -82,8 +81,8 @@ class NaturalMeanField(Optimizer):
     def restart(self, params: Any, average: Any, state: Momentum) -> tuple[Any, Momentum]:
         """See `Optimizer`: from the average of the last stage, at a slower pace."""
         model, walked = Distance().restart(params.model, average.model, state.model)
-        fresh = tree.map(jnp.zeros_like, (state.loc, state.steps))
-        return average._replace(model=model), Momentum(*fresh, state.pace * self.shrink, walked)
+        fresh = Momentum(jnp.zeros_like(state.loc), jnp.zeros_like(state.steps), state.pace * self.shrink, walked)
+        return average._replace(model=model), fresh
 
 
 @dataclass(frozen=True)

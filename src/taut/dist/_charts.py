@@ -180,7 +180,10 @@ def updated_chart(fn: Any, likelihood: Any) -> Chart | None:
 
 
 def _by_transform(fn: Any, transform: Any, support: str, title: str | None = None) -> Chart:
-    name = type(transform).__name__.removesuffix("Transform").lower().lstrip("_") or "identity"
+    inner = transform
+    while isinstance(inner, nd.transforms.IndependentTransform):
+        inner = inner.base_transform
+    name = type(inner).__name__.removesuffix("Transform").lower().lstrip("_") or "identity"
     shape = tuple(transform.inverse_shape(fn.shape()))
     return Chart(title or name, support, shape, transform, lambda x: transform.inv(x), transform.log_abs_det_jacobian)
 

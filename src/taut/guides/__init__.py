@@ -15,6 +15,7 @@ from taut.guides._noise import Flipout, LocalReparametrisation
 from taut.guides._products import Spread
 from taut.guides._program import Program, bind
 from taut.guides._semi_amortised import SemiAmortised
+from taut.guides._site_families import SiteFamilies
 from taut.guides._sparse_precision import SparsePrecision
 from taut.guides._start import At, FromData, Mode, PriorMedian, PriorSample, Start, learned
 from taut.guides._structured import Structured
@@ -47,6 +48,7 @@ __all__ = [
     "Program",
     "SemiAmortised",
     "Shift",
+    "SiteFamilies",
     "SparsePrecision",
     "Spread",
     "Start",

@@ -16,7 +16,7 @@ from taut._keys import generator, jax_key
 from taut._threads import one_blas_thread
 from taut.algorithms import row_log_weights
 from taut.diagnostics import CORRECTED, FINITE_VARIANCE, TRUSTED, UNVERIFIED, EvidenceInterval, EvidenceLine, Pool
-from taut.fitting._evidence_particles import Moved, can_move, from_particles, move, refuse_to_move
+from taut.fitting._evidence_particles import Moved, can_move, check_annealing, from_particles, move, refuse_to_move
 from taut.fitting._refusals import loaded
 from taut.fitting._weigh import weigh_solution
 
@@ -59,7 +59,7 @@ def evidence_of(
 
     Raises:
         TautError: ``no-model`` for a loaded fit with a method that moves draws; ``bad-combination`` for a point, and
-            for such a method with a guide that particles cannot start from.
+            for such a method with a guide that particles cannot start from, or more than 500 latents to anneal back.
 
     Source: Burda, Grosse, Salakhutdinov (2016) for IWAE; Nowozin (2018) for JVI; Brekelmans et al. (2022) for the EUBO
     of many draws; Grosse, Ghahramani, Adams (2015) for annealing both ways.
@@ -189,6 +189,8 @@ def _moved(fit: Fit, method: Method, key: int | jax.Array) -> Moved | None:
         if method != "auto":
             raise refuse_to_move(fit.solution, method)
         return None
+    if method == "annealing":
+        check_annealing(fit.problem)
     return move(fit.problem, fit.solution, key)
 
 

@@ -33,6 +33,7 @@ _SNAPSHOTS = 4  # of a run, that are weighed
 _FUNNEL = 3  # what a verdict asks of moved draws too
 _LOOSE = 0.5  # nats: an EUBO further than this from SMC's estimate is tightened by annealing back
 _BACK = "reverse annealing"
+_MOST_LATENTS = 500  # of annealing back, whose Gaussian has a full covariance
 
 
 class Moved(NamedTuple):
@@ -52,6 +53,22 @@ def can_move(solution: Solution) -> bool:
     """Whether particles can be carried from q: it is Gaussian on the real line, and there is somewhere to go."""
     known = smc_applicable(solution.guide) or isinstance(solution.guide, LowRank)
     return known and solution.status != "nonfinite" and not solution.flat
+
+
+def check_annealing(problem: Problem) -> None:
+    """Refuse to anneal back more latents than a full covariance can be learnt of.
+
+    Raises:
+        TautError: ``bad-combination``.
+    """
+    if problem.dim > _MOST_LATENTS:
+        raise TautError(
+            "bad-combination",
+            site="method",
+            found=f"method='annealing' with {problem.dim:,} latents",
+            expected=f"at most {_MOST_LATENTS}: particles must tell the covariance of all of them",
+            remedy='fit.evidence(method="smc")',
+        )
 
 
 def refuse_to_move(solution: Solution, method: str) -> TautError:
@@ -128,7 +145,7 @@ def from_particles(
     above = diagnostics.from_posterior(moved.log_weights, pool, rng, rest)
     lines.append(above)
     loose = above.value - result.log_evidence > _LOOSE
-    if rest and (method == "annealing" or loose) and smc_applicable(solution.guide):
+    if rest and (method == "annealing" or loose) and problem.dim <= _MOST_LATENTS:
         again = jax.random.fold_in(jax_key(key), 4003)
         back = reverse_anneal(problem, solution.model_params, moved.states, result.centredness, again)
         if back.finished:

@@ -15,6 +15,7 @@ import scipy.stats
 
 import taut
 from taut import TautError, dist, handlers
+from taut.guides._unconstrain import unconstrain
 from taut.handlers import DCT, Circular, Conjugate, Folded, Haar, LocScale, ProjectedNormal, Reparam, Transformed
 from taut.testing import conjugate_normal, eight_schools
 
@@ -323,3 +324,12 @@ def test_a_function_may_choose():
     known = eight_schools()
     problem = taut.Problem(handlers.reparam(known.model, choose), known.data)
     assert {n: s.transform for n, s in problem.latents.items()} == {"mu": "identity", "tau": "exp", "theta": "centred"}
+
+
+def test_starts_are_given_in_the_models_space():
+    known = eight_schools()
+    for strategy in (LocScale(0.0), LocScale(0.4)):
+        problem = taut.Problem(handlers.reparam(known.model, {"theta": strategy}), known.data)
+        given = {"mu": np.array([1.0]), "tau": np.array([2.0]), "theta": np.arange(8.0)[None]}
+        u = unconstrain(problem, given, np.zeros((1, problem.dim)), problem.centredness())
+        np.testing.assert_allclose(problem.constrain(u)["theta"], given["theta"], atol=1e-12)

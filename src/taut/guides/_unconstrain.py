@@ -92,6 +92,9 @@ def unconstrain(
                 lam = centredness[part].reshape(latent.coordinate_shape) if latent.hierarchical else 1.0
                 m, s = np.asarray(locations[name], float), np.asarray(scales[name], float)
                 u = lam * m + s ** (lam - 1) * (value - m)
+            elif name in program.outputs["coordinate"]:
+                # Coordinates that a handler chose know the way back themselves.
+                u = _chosen(problem, name, values, points, centredness)
             elif latent.transform == "direction":
                 u = value
             elif name in program.supports:
@@ -102,6 +105,20 @@ def unconstrain(
                 u = np.stack([_solve(problem, name, values, points, centredness, row) for row in range(rows)])
             points[:, part] = np.reshape(u, (rows, -1))
     return points[:, : problem.dim]
+
+
+def _chosen(
+    problem: Problem, name: str, values: Mapping[str, np.ndarray], points: np.ndarray, centredness: np.ndarray
+) -> np.ndarray:
+    """Coordinates in which `taut.handlers.reparam` has put a site."""
+    program = problem.program
+
+    def back(point: Any, given: Any) -> Any:
+        holes = fill(program, point, jnp.asarray(centredness, real_dtype()))
+        return program.evaluate("coordinate", holes, *problem.inputs, values=given, names=[name])[name]
+
+    given = {n: jnp.asarray(v, real_dtype()) for n, v in values.items()}
+    return np.asarray(jax.vmap(back)(jnp.asarray(points, real_dtype()), given), float)
 
 
 def _solve(

@@ -30,8 +30,8 @@ from taut.algorithms import (
 )
 from taut.fitting._amortisation import amortisation_notes
 from taut.fitting._by_hand import as_family
-from taut.fitting._guide_view import FittedGuide, view_of
 from taut.fitting._discrete import all_discrete, problem_for, weigh_all_discrete, with_discrete
+from taut.fitting._guide_view import FittedGuide, view_of
 from taut.fitting._loss import observations
 from taut.fitting._params import params_of
 from taut.fitting._remarks import has_no_mean, remarks

@@ -17,7 +17,7 @@ from taut._errors import TautError
 from taut._precision import real_dtype
 from taut.core import Handler, Site, log_density, param
 from taut.problem._arguments import Argument, constrained
-from taut.problem._finite import finite, loose_terms
+from taut.problem._finite import loose_outputs
 from taut.problem._holes import hole
 from taut.problem._owned import check_owned
 
@@ -120,8 +120,6 @@ class Coordinates(Handler):
         self.learned: dict[str, Site] = {}
         self.pending: dict[str, tuple[Site, dist.Chart | None, Any]] = {}
         self.kept: dict[str, tuple[Site, Any]] = {}
-        self.rows: dict[str, float] = {}
-        self.weights: dict[str, float] = {}
 
     def before(self, site: Site) -> Site:
         """Move a latent or a parameter to its coordinate."""
@@ -172,12 +170,13 @@ class Coordinates(Handler):
             self.kept[name] = (site, None if chart is None else terms)
         values = {n: s.value for n, s in sites.items() if s.latent or s.kind == "deterministic"}
         observed = {n: s for n, s in sites.items() if s.kind == "sample" and s.observed}
+        drawn = [name for name, latent in self.latents.items() if latent.transform == DISCRETE]
         return {
             "density": self.densities,
             "plain": self.plain,
             "density_terms": self.terms,
             "plain_terms": self.plain_terms,
-            **self._loose_outputs(),
+            **loose_outputs(self.kept, {n: self.supports[n] for n in drawn}),
             "value": values,
             "param": {n: s.value for n, s in sites.items() if s.kind == "param"},
             "init": self.inits,
@@ -320,32 +319,6 @@ class Coordinates(Handler):
         self._keep_terms(site, density, density)
         self.kept[site.name] = (site, None)
         return replace(site, log_density=density)
-
-    def _loose_outputs(self) -> dict[str, dict[str, Any]]:
-        """What sums over discrete latents are made of: densities by element, without weights; Jacobians apart."""
-        names = [name for name, latent in self.latents.items() if latent.transform == DISCRETE]
-        if not names:
-            return {}
-        groups: dict[str, dict[str, Any]] = {
-            g: {} for g in ("loose", "volume", "volume_terms", "weight", "low", "count")
-        }
-        for name in names:
-            within = finite(self.supports[name])
-            if within is not None:
-                groups["low"][name], groups["count"][name] = jnp.asarray(within.low), jnp.asarray(within.count)
-        for name, (site, terms) in self.kept.items():
-            groups["loose"][name], scale = loose_terms(site, groups["count"].get(name))
-            self.rows[name] = math.prod(p.size / p.length for p in site.plates)
-            if isinstance(scale, float | int):
-                self.weights[name] = float(scale)
-            else:
-                groups["weight"][name] = scale
-            if terms is not None:
-                volume = terms - log_density(replace(site, log_density=None))
-                groups["volume"][name] = jnp.sum(volume)
-                if site.plates:
-                    groups["volume_terms"][name] = volume
-        return groups
 
     def _param(self, site: Site) -> Site:
         transform, init, start = unconstrained_init(site)

@@ -1,7 +1,6 @@
 """Which elements of an array depend on which elements of the discrete latents: exact where equations keep them apart.
 
-An array carries either one set of labels that all of its elements share, or a sparse boolean matrix, a row per element
-and a column per label. What no rule knows is taken to depend on everything that goes into it: never too little.
+What no rule knows is taken to depend on everything that goes into it: never too little.
 """
 
 from __future__ import annotations
@@ -16,13 +15,23 @@ import scipy.sparse as sp
 from jax.extend import core as jex
 
 from taut.problem._holes import hole_names
+from taut.problem._labels import (
+    MOST,
+    NONE,
+    Labelling,
+    Labels,
+    identity,
+    ids_of,
+    is_empty,
+    matrix_of,
+    numbered,
+    rows_of,
+    take,
+    union_of,
+    whole,
+)
 from taut.problem._reach import _CALLS, _ELEMENTWISE, _MOVES, _body
 
-Labels = frozenset[int] | sp.csr_matrix
-
-NONE: frozenset[int] = frozenset()
-# Entries beyond which one set for the whole array is kept.
-_MOST = 20_000_000
 # Columns set aside for what a loop reads by its counter.
 _READS = 100_000
 
@@ -62,11 +71,11 @@ def element_labels(jaxpr: Any, given: dict[Any, Labels], columns: int, inputs: S
     return env
 
 
-class _Walk:
+class _Walk(Labelling):
     """One walk through a program or the body of a loop; ``first`` is the first column for what its counter reads."""
 
     def __init__(self, columns: int, first: int = 0):
-        self.columns = columns
+        super().__init__(columns)
         self.first = first
         self.reads: list[tuple[int, Any, list[Labels], list[Known]]] = []
 
@@ -88,7 +97,7 @@ class _Walk:
             if hole_names(eqn) is not None:
                 continue
             sources, values = [read(v) for v in eqn.invars], [value(v) for v in eqn.invars]
-            if all(_empty(s) for s in sources):
+            if all(is_empty(s) for s in sources):
                 if all(v is not None for v in values):
                     known.update(_later(jaxpr, eqn, values))
                 continue
@@ -121,7 +130,7 @@ class _Walk:
             if found is not None:
                 return [found]
         if name == "split":
-            where = _ids(eqn.invars[0])
+            where = ids_of(eqn.invars[0])
             cuts = np.cumsum(params["sizes"])[:-1]
             return [take(sources[0], part.ravel()) for part in np.split(where, cuts, params["axis"])]
         return [frozenset().union(*map(whole, sources))] * len(eqn.outvars)
@@ -130,7 +139,7 @@ class _Walk:
         """Element by element, for equations that keep elements apart; ``None`` for the others."""
         name, params = eqn.primitive.name, eqn.params
         out = eqn.outvars[0].aval
-        ids = [_ids(v) for v in eqn.invars]
+        ids = [ids_of(v) for v in eqn.invars]
         if all(isinstance(s, frozenset) for s in sources) and name not in ("concatenate", "pad", "stack"):
             return frozenset().union(*(s for s in sources if isinstance(s, frozenset)))
         if name in _MOVES and len(sources) == 1:
@@ -148,11 +157,11 @@ class _Walk:
             return self.along(sources[0], ids[0], (params["dimension"],), keep=True)
         if name == "dot_general":
             return self.product(eqn, sources, ids)
-        if name in ("gather", "dynamic_slice") and not _empty(sources[0]):
+        if name in ("gather", "dynamic_slice") and not is_empty(sources[0]):
             asked = values[1:]
             if (
                 all(v is not None for v in asked)
-                and all(map(_empty, sources[1:]))
+                and all(map(is_empty, sources[1:]))
                 and any(v.moving for v in asked if v)
             ):
                 return self.read(eqn, sources, values, out.size)
@@ -175,48 +184,7 @@ class _Walk:
         if start + size > self.columns:
             return frozenset().union(*map(whole, sources))
         self.reads.append((size, eqn, sources, values))
-        return sp.csr_matrix(_identity(size, start, self.columns))
-
-    def joined(self, eqn: Any, sources: list[Labels], ids: list[np.ndarray]) -> Labels:
-        """Arrays laid side by side."""
-        sizes = [i.size for i in ids]
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        places = [i + start for i, start in zip(ids, starts)]
-        name, params = eqn.primitive.name, eqn.params
-        if name == "pad":
-            config = params["padding_config"]
-            shape = eqn.outvars[0].aval.shape
-            if any(int(low) < 0 or int(high) < 0 for low, high, _ in config):
-                return frozenset().union(*map(whole, sources))
-            where = np.full(shape, places[1])
-            spots = tuple(
-                slice(int(low), int(low) + (n - 1) * (int(inner) + 1) + 1 if n else int(low), int(inner) + 1)
-                for (low, _, inner), n in zip(config, ids[0].shape)
-            )
-            where[spots] = places[0]
-        elif name == "stack":
-            where = np.stack(places, params["axis"])
-        else:
-            where = np.concatenate(places, params["dimension"])
-        return take(self.stacked(sources, sizes), where.ravel())
-
-    def product(self, eqn: Any, sources: list[Labels], ids: list[np.ndarray]) -> Labels:
-        """A product of matrices: each entry depends on a row of one and a column of the other."""
-        (contracted, batches) = eqn.params["dimension_numbers"]
-        parts, free, batch = [], [], ()
-        for labels, where, sums, shared in zip(sources, ids, contracted, batches):
-            rest = [d for d in range(where.ndim) if d not in sums and d not in shared]
-            order = [*shared, *rest, *sums]
-            moved = where.transpose(order)
-            batch = moved.shape[: len(shared)]
-            free.append(moved.shape[len(shared) : len(shared) + len(rest)])
-            axes = tuple(range(len(shared) + len(rest), moved.ndim))
-            parts.append(self.along(take(labels, moved.ravel()), _count(moved.shape), axes, keep=False))
-        left = _count((*batch, *free[0])).reshape(*batch, *free[0], *(1,) * len(free[1]))
-        right = _count((*batch, *free[1])).reshape(*batch, *(1,) * len(free[0]), *free[1])
-        shape = (*batch, *free[0], *free[1])
-        wide = [take(p, np.broadcast_to(i, shape).ravel()) for p, i in zip(parts, (left, right))]
-        return self.either(wide, int(np.prod(shape)))
+        return sp.csr_matrix(identity(size, start, self.columns))
 
     def gathered(self, eqn: Any, sources: list[Labels], values: list[Known], ids: list[np.ndarray]) -> Labels | None:
         """Elements picked by whole numbers, which may be latents themselves."""
@@ -225,14 +193,14 @@ class _Walk:
         operand, places = ids
         shape = eqn.outvars[0].aval.shape
         batch = [a for a in range(len(shape)) if a not in d.offset_dims]
-        count = _count(places.shape[:-1]).reshape([shape[a] if a in batch else 1 for a in range(len(shape))])
+        count = numbered(places.shape[:-1]).reshape([shape[a] if a in batch else 1 for a in range(len(shape))])
         count = np.broadcast_to(count, shape).ravel()
         picked = self.along(sources[1], ids[1], (places.ndim - 1,), keep=False)
         parts = [take(picked, count)]
-        if _empty(sources[0]):
+        if is_empty(sources[0]):
             return self.either(parts, len(count))
         index = None
-        if _empty(sources[1]) and values[1] is not None:
+        if is_empty(sources[1]) and values[1] is not None:
             index = np.asarray(values[1].compute()).reshape(-1, places.shape[-1])
         lost = [] if index is not None else list(d.start_index_map)
         labels = self.along(sources[0], operand, tuple(lost), keep=True) if lost else sources[0]
@@ -266,17 +234,19 @@ class _Walk:
         now: dict[int, Any] = {
             p: values[p].compute()  # type: ignore[union-attr]
             for p, kind in enumerate(kinds)
-            if kind == "carry" and _empty(sources[p]) and values[p] is not None and sizes[p] == 1
+            if kind == "carry" and is_empty(sources[p]) and values[p] is not None and sizes[p] == 1
         }
         while True:
-            apart = [p for p, kind in enumerate(kinds) if p not in now and (kind == "carry" or not _empty(sources[p]))]
+            apart = [
+                p for p, kind in enumerate(kinds) if p not in now and (kind == "carry" or not is_empty(sources[p]))
+            ]
             starts = dict(zip(apart, np.cumsum([0, *(sizes[p] for p in apart)]).tolist()))
             total = sum(sizes[p] for p in apart)
-            if total > _MOST // 100:
+            if total > MOST // 100:
                 return [frozenset().union(*map(whole, sources))] * len(eqn.outvars)
             columns = total + (_READS if now else 0)
             labelled = [
-                sp.csr_matrix(_identity(size, starts[p], columns)) if p in starts else NONE
+                sp.csr_matrix(identity(size, starts[p], columns)) if p in starts else NONE
                 for p, size in enumerate(sizes)
             ]
             given: list[Known] = [
@@ -285,25 +255,25 @@ class _Walk:
             ]
             walk = _Walk(columns, total)
             results, known = walk.inside(body, labelled, given)
-            lost = [p for p in now if known[p - fixed] is None or not _empty(results[p - fixed])]
+            lost = [p for p in now if known[p - fixed] is None or not is_empty(results[p - fixed])]
             if not lost:
                 break
             for p in lost:
                 del now[p]
         owner = [(p, element) for p in apart for element in range(sizes[p])]
-        reads = [_rows(labels, v.aval.size) for labels, v in zip(results, inner.outvars)]
+        reads = [rows_of(labels, v.aval.size) for labels, v in zip(results, inner.outvars)]
         state = [
-            _rows(sources[fixed + c], sizes[fixed + c]) if fixed + c in starts else [NONE] * sizes[fixed + c]
+            rows_of(sources[fixed + c], sizes[fixed + c]) if fixed + c in starts else [NONE] * sizes[fixed + c]
             for c in range(carried)
         ]
-        outside = {p: _rows(sources[p], eqn.invars[p].aval.size) for p in apart if kinds[p] != "carry"}
+        outside = {p: rows_of(sources[p], eqn.invars[p].aval.size) for p in apart if kinds[p] != "carry"}
         stacked: list[list[list[frozenset[int]]]] = [[] for _ in results[carried:]]
         for t in reversed(range(length)) if reverse else range(length):
             picked: list[frozenset[int]] = []
 
             def at(label: int, t: int = t, picked: list[frozenset[int]] = picked, state: Any = state) -> frozenset[int]:
                 if label >= total:
-                    return _union(map(at, picked[label - total]))
+                    return union_of(map(at, picked[label - total]))
                 place, element = owner[label]
                 if kinds[place] == "carry":
                     return state[place - fixed][element]
@@ -312,66 +282,17 @@ class _Walk:
             for size, picking, operands, asked in walk.reads:
                 still = [None if v is None else Value(lambda v=v: v.compute()) for v in asked]
                 found = walk.apart(picking, operands, still)
-                picked += _rows(frozenset().union(*map(whole, operands)) if found is None else found, size)
-            step = [[_union(map(at, labels)) for labels in rows] for rows in reads]
+                picked += rows_of(frozenset().union(*map(whole, operands)) if found is None else found, size)
+            step = [[union_of(map(at, labels)) for labels in rows] for rows in reads]
             state = step[:carried]
             for into, rows in zip(stacked, step[carried:]):
                 into.append(rows)
             now.update([(p, known[p - fixed].compute()) for p in now])  # type: ignore[union-attr]
-        stepped: list[Labels] = [_matrix(rows, self.columns) for rows in state]
+        stepped: list[Labels] = [matrix_of(rows, self.columns) for rows in state]
         for rounds in stacked:
             ordered = rounds[::-1] if reverse else rounds
-            stepped.append(_matrix([labels for rows in ordered for labels in rows], self.columns))
+            stepped.append(matrix_of([labels for rows in ordered for labels in rows], self.columns))
         return stepped
-
-    def along(self, labels: Labels, ids: np.ndarray, axes: tuple[int, ...], *, keep: bool) -> Labels:
-        """The union over some axes; the shape stays as it is with ``keep``."""
-        if isinstance(labels, frozenset):
-            return labels
-        rest = [n for a, n in enumerate(ids.shape) if a not in axes]
-        shape = [1 if a in axes else n for a, n in enumerate(ids.shape)]
-        group = np.broadcast_to(_count(rest).reshape(shape), ids.shape).ravel()
-        n = int(np.prod(rest))
-        summing = sp.csr_matrix((np.ones(len(group), np.int32), (group, np.arange(len(group)))), (n, len(group)))
-        united = _flag(summing @ labels)
-        return take(united, group) if keep else united
-
-    def stacked(self, sources: Sequence[Labels], sizes: Sequence[int]) -> sp.csr_matrix:
-        """Rows of several arrays under one another."""
-        return sp.csr_matrix(sp.vstack([self.rows(s, n) for s, n in zip(sources, sizes)]))
-
-    def rows(self, labels: Labels, size: int) -> sp.csr_matrix:
-        """One row per element."""
-        return _matrix([labels] * size, self.columns) if isinstance(labels, frozenset) else labels
-
-    def either(self, parts: Sequence[Labels], size: int) -> Labels:
-        """The union of several arrays' labels, element by element."""
-        shared = frozenset().union(*(p for p in parts if isinstance(p, frozenset)))
-        apart = [p for p in parts if not isinstance(p, frozenset)]
-        if not apart:
-            return shared
-        if len(shared) * size > _MOST:
-            return frozenset().union(*map(whole, parts))
-        if shared:
-            apart.append(self.rows(shared, size))
-        total = apart[0]
-        for p in apart[1:]:
-            total = total + p
-        return _flag(total) if len(apart) > 1 else total
-
-    def kept(self, labels: Labels) -> Labels:
-        """The labels, as one set where the matrix would be too large."""
-        return frozenset(whole(labels)) if not isinstance(labels, frozenset) and labels.nnz > _MOST else labels
-
-
-def whole(labels: Labels) -> frozenset[int]:
-    """All labels of an array."""
-    return labels if isinstance(labels, frozenset) else frozenset(np.unique(labels.indices).tolist())
-
-
-def take(labels: Labels, where: np.ndarray) -> Labels:
-    """The labels of elements that are moved: ``where`` says which each is."""
-    return labels if isinstance(labels, frozenset) else labels[where]
 
 
 def _later(jaxpr: Any, eqn: Any, values: list[Any]) -> dict[Any, Known]:
@@ -410,45 +331,3 @@ _COUNTING: dict[str, Callable[..., Any]] = {
     "eq": np.equal,
     "select_n": lambda which, *cases: cases[int(which)],
 }
-
-
-def _empty(labels: Labels) -> bool:
-    return not labels if isinstance(labels, frozenset) else labels.nnz == 0
-
-
-def _ids(v: Any) -> np.ndarray:
-    return _count(np.shape(v.val) if isinstance(v, jex.Literal) else v.aval.shape)
-
-
-def _count(shape: Sequence[int]) -> np.ndarray:
-    return np.arange(int(np.prod(shape, dtype=int))).reshape(tuple(shape))
-
-
-def _flag(matrix: Any) -> sp.csr_matrix:
-    matrix = sp.csr_matrix(matrix)
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    return matrix
-
-
-def _identity(size: int, start: int, columns: int) -> sp.csr_matrix:
-    rows = np.arange(size)
-    return sp.csr_matrix((np.ones(size, np.int32), (rows, rows + start)), (size, columns))
-
-
-def _rows(labels: Labels, size: int) -> list[frozenset[int]]:
-    if isinstance(labels, frozenset):
-        return [labels] * size
-    return [frozenset(labels.indices[a:b].tolist()) for a, b in zip(labels.indptr, labels.indptr[1:])]
-
-
-def _matrix(rows: Sequence[frozenset[int]], columns: int) -> sp.csr_matrix:
-    counts = [len(r) for r in rows]
-    indices = np.array([label for r in rows for label in sorted(r)], int)
-    pointers = np.concatenate([[0], np.cumsum(counts)]).astype(int)
-    return sp.csr_matrix((np.ones(len(indices), np.int32), indices, pointers), (len(rows), columns))
-
-
-def _union(parts: Any) -> frozenset[int]:
-    parts = list(parts)
-    return parts[0] if len(parts) == 1 else frozenset().union(*parts)

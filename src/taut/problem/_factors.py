@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taut.problem._elements import Labels
+from taut.problem._labels import Labels
 
 
 class Term(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ from jax.core import Tracer
 from taut import dist
 from taut._precision import real_dtype
 from taut.core import Site, log_density
+
+# Outputs of a program that are about sums over its discrete latents alone.
+ABOUT_SUMS = ("loose", "weight", "volume", "volume_terms", "low", "count")
 
 
 class Finite(NamedTuple):
@@ -70,3 +74,32 @@ def loose_terms(site: Site, count: Any = None) -> tuple[Any, Any]:
     if mask is not None and count is not None:
         terms = jnp.where(mask, terms, -jnp.log(jnp.asarray(count, real_dtype())))
     return terms, scale
+
+
+def loose_outputs(kept: Mapping[str, tuple[Site, Any]], supports: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What sums over discrete latents are made of, by group and name; nothing without discrete latents.
+
+    Args:
+        kept: sites with a density, and the density of their coordinate where they have one.
+        supports: of the discrete latents.
+
+    Returns:
+        ``"loose"`` terms and their ``"weight"``; ``"volume"`` and its terms: what the coordinate adds; ``"low"`` and
+        ``"count"`` of discrete latents.
+    """
+    if not supports:
+        return {}
+    groups: dict[str, dict[str, Any]] = {name: {} for name in ABOUT_SUMS}
+    for name, support in supports.items():
+        within = finite(support)
+        if within is not None:
+            groups["low"][name], groups["count"][name] = jnp.asarray(within.low), jnp.asarray(within.count)
+    for name, (site, terms) in kept.items():
+        groups["loose"][name], weight = loose_terms(site, groups["count"].get(name))
+        groups["weight"][name] = jnp.asarray(weight, real_dtype())
+        if terms is not None:
+            volume = terms - log_density(replace(site, log_density=None))
+            groups["volume"][name] = jnp.sum(volume)
+            if site.plates:
+                groups["volume_terms"][name] = volume
+    return groups

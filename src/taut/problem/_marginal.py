@@ -15,13 +15,12 @@ import numpy as np
 from jax.extend import core as jex
 
 from taut.core import Site
-from taut.problem._elements import whole
 from taut.problem._evaluate import evaluate
+from taut.problem._finite import ABOUT_SUMS
 from taut.problem._holes import hole, hole_names
+from taut.problem._labels import whole
 from taut.problem._sums import Sums, size_of
 
-# Outputs of a program with discrete latents that are about these alone.
-_ABOUT_SUMS = ("loose", "volume", "volume_terms", "weight", "low", "count")
 _DENSITIES = ("density", "plain", "density_terms", "plain_terms")
 
 Order = dict[str, dict[str, int]]
@@ -43,7 +42,7 @@ def marginal(sums: Sums, order: Order, sites: Mapping[str, Site], inputs: Any) -
     families = _families(sums, sites)
     kept: dict[str, dict[str, Any]] = {}
     for group, members in order.items():
-        if group in _ABOUT_SUMS:
+        if group in ABOUT_SUMS:
             continue
         kept[group] = {n: v for n, i in members.items() if not sums.touched(v := jaxpr.outvars[i])}
     touched = {name for name, _, _ in sums.terms}

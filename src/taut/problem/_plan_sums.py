@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 from jax.extend import core as jex
 
 from taut._errors import TautError
 from taut._precision import real_dtype
 from taut.core import Site
-from taut.problem._coordinates import DISCRETE, Coordinates, Latent
-from taut.problem._elements import Labels, element_labels, whole
+from taut.problem._coordinates import Latent
+from taut.problem._elements import element_labels
 from taut.problem._elimination import TooTied, schedule
 from taut.problem._evaluate import evaluate
 from taut.problem._factors import Term, TooWide, find_factors
+from taut.problem._labels import identity, whole
 from taut.problem._sums import Sums, size_of
 
 # The most joint values of the elements of one factor.
@@ -28,9 +29,8 @@ def plan_sums(
     closed: Any,
     order: Mapping[str, Mapping[str, int]],
     reach: Mapping[str, Mapping[str, frozenset[str]]],
-    coordinates: Coordinates,
+    latents: Mapping[str, Latent],
     sites: Mapping[str, Site],
-    left: Callable[[str], bool],
     leaves: Sequence[Any],
 ) -> Sums | None:
     """Plan how the discrete latents of a program are summed over; ``None`` if none are.
@@ -39,9 +39,8 @@ def plan_sums(
         closed: the traced program.
         order: where its outputs stand.
         reach: what they depend on.
-        coordinates: what was recorded as it was traced.
+        latents: the discrete latents that are to be summed over.
         sites: its sites.
-        left: which discrete latents a guide draws.
         leaves: its data; ``None`` for what changes from batch to batch.
 
     Raises:
@@ -49,7 +48,6 @@ def plan_sums(
             where their weights do not fit what hangs on them.
     """
     jaxpr = closed.jaxpr
-    latents = {n: v for n, v in coordinates.latents.items() if v.transform == DISCRETE and not left(n)}
     if not latents:
         return None
     inputs = {v: x for v, x in zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *leaves)) if x is not None}
@@ -73,7 +71,7 @@ def plan_sums(
         starts[name], total = total, total + size_of(latent)
     counted = np.concatenate(counts)
     values = {n: jaxpr.outvars[i] for n, i in order["value"].items()}
-    given = {values[n]: _own(starts[n], size_of(v), total) for n, v in latents.items()}
+    given = {values[n]: identity(size_of(v), starts[n], total) for n, v in latents.items()}
     labels = element_labels(jaxpr, given, total, [*closed.consts, *leaves, None])
 
     def touched(v: Any) -> bool:
@@ -88,7 +86,9 @@ def plan_sums(
         (name, v)
         for name, i in order["loose"].items()
         if touched(jaxpr.outvars[i])
-        for v in _pieces(makers, jaxpr.outvars[i], touched if name in coordinates.weights else None)
+        for v in _pieces(
+            makers, jaxpr.outvars[i], touched if np.size(numbers.get(("weight", name), (0, 0))) == 1 else None
+        )
     ]
     terms = [Term(name, labels.get(v, frozenset()), v.aval.shape) for name, v in pieces]
     names = np.repeat(list(latents), [size_of(v) for v in latents.values()])
@@ -101,26 +101,26 @@ def plan_sums(
         raise _too_many(latents, sites, names[tied.scope], tied.cells, None) from None
 
     def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-        known: Any = coordinates.weights.get(name, numbers.get(("weight", name)))
+        known = numbers.get(("weight", name))
         if known is None:
             raise _weighted(name, sites[name], "a scale that depends on latents")
         return np.broadcast_to(np.asarray(known, float), shape).ravel()
 
     weights = np.concatenate([weight(n, v.shape) for n, v in latents.items()])
-    rows = np.concatenate([np.full(size_of(v), coordinates.rows[n]) for n, v in latents.items()])
+    rows = np.concatenate([np.full(size_of(v), _rows(sites[n])) for n, v in latents.items()])
     order_of = np.argsort(eliminations.component, kind="stable")
     same = eliminations.component[order_of][1:] == eliminations.component[order_of][:-1]
     if np.any(same & (weights[order_of][1:] != weights[order_of][:-1])):
         name = str(names[0])
         raise _weighted(name, sites[name], "latents that hang together, some weighted and some not")
     scaled = [
-        (name, v, _inside(sites[name], term, weight(name, v.aval.shape), coordinates.rows[name], weights, rows))
+        (name, v, _inside(sites[name], term, weight(name, v.aval.shape), weights, rows))
         for (name, v), term in zip(pieces, terms)
     ]
     return Sums(
         jaxpr=jaxpr,
         consts=closed.consts,
-        latents=latents,
+        latents=dict(latents),
         values={**values, **{n: jaxpr.outvars[i] for n, i in order["param"].items()}},
         low=low,
         counts=counted,
@@ -132,11 +132,6 @@ def plan_sums(
         factors=factors,
         order=eliminations,
     )
-
-
-def _own(start: int, size: int, total: int) -> Labels:
-    rows = np.arange(size)
-    return sp.csr_matrix((np.ones(size, np.int32), (rows, rows + start)), (size, total))
 
 
 def _pieces(makers: Mapping[Any, Any], v: Any, touched: Callable[[Any], bool] | None) -> list[Any]:
@@ -152,7 +147,7 @@ def _pieces(makers: Mapping[Any, Any], v: Any, touched: Callable[[Any], bool] | 
     return [v]
 
 
-def _inside(site: Site, term: Term, weight: np.ndarray, row: float, weights: np.ndarray, rows: np.ndarray) -> Any:
+def _inside(site: Site, term: Term, weight: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> Any:
     """What each entry is multiplied with inside of the sum, so that the weight outside is the latents' own.
 
     Raises:
@@ -167,10 +162,17 @@ def _inside(site: Site, term: Term, weight: np.ndarray, row: float, weights: np.
         full = np.diff(term.labels.indptr) > 0
         first[full] = term.labels.indices[term.labels.indptr[:-1][full]]
     own, of_row = np.where(first >= 0, weights[first], 1.0), np.where(first >= 0, rows[first], 1.0)
-    tempered = (own == of_row) & (row == of_row)
-    if not np.all((first < 0) | (weight == own) | tempered):
+    # A scale on what depends on the latents, and not on these, tempers it inside of the sum.
+    tempered = np.isclose(own, of_row) & np.isclose(_rows(site), of_row)
+    same = np.isclose(weight, own)
+    if not np.all((first < 0) | same | tempered):
         raise _weighted(site.name, site, "another weight than the discrete latents that it depends on")
-    return jnp.asarray(np.where(weight == own, 1.0, weight / own).reshape(term.shape), real_dtype())
+    return jnp.asarray(np.where(same, 1.0, weight / own).reshape(term.shape), real_dtype())
+
+
+def _rows(site: Site) -> float:
+    """How many rows each row of a site stands for, in subsampled plates."""
+    return math.prod(p.size / p.length for p in site.plates)
 
 
 def _endless(latent: Latent, *, bounded: bool) -> TautError:

@@ -211,7 +211,8 @@ def trace_program(
         _check_anchored(traced, moved, summed)
     _check_ranges(traced, coordinates)
     seen = [None] * len(leaves) if batched else leaves
-    sums = plan_sums(traced.closed, traced.outputs, traced.reach, coordinates, traced.sites, left, seen)
+    over = {n: v for n, v in traced.latents.items() if n in summed}
+    sums = plan_sums(traced.closed, traced.outputs, traced.reach, over, traced.sites, seen)
     if sums is not None:
         inputs = [*leaves, jax.ShapeDtypeStruct((2,), np.uint32)]
         closed, outputs = marginal(sums, traced.outputs, traced.sites, inputs)

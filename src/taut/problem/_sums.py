@@ -12,10 +12,10 @@ import numpy as np
 from jax.extend import core as jex
 
 from taut.problem._coordinates import Latent
-from taut.problem._elements import Labels, whole
 from taut.problem._elimination import Schedule
 from taut.problem._evaluate import evaluate
 from taut.problem._factors import Factors
+from taut.problem._labels import Labels, whole
 
 # How many evaluations are made side by side; more are made in turn.
 _SIDE_BY_SIDE = 64

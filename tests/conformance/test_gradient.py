@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,8 +27,8 @@ def hellinger(u: Any) -> Any:
     return (jnp.sqrt(u) - 1) ** 2
 
 
-MEAN = [objectives.ELBO(2)]
-LOGARITHM = [
+MEAN: list[objectives.Objective] = [objectives.ELBO(2)]
+LOGARITHM: list[objectives.Objective] = [
     objectives.IWAE(2),
     objectives.IWAE(2, averaged_over=2),
     objectives.Renyi(0.5, 2),
@@ -35,10 +36,15 @@ LOGARITHM = [
     objectives.FDivergence(hellinger, 2),
     objectives.JVI(2, 1),
 ]
-OWN = [objectives.CUBO(2, 2), objectives.ForwardKL(2), objectives.RWS(2), objectives.UpperTVO(particles=2)]
+OWN: list[objectives.Objective] = [
+    objectives.CUBO(2, 2),
+    objectives.ForwardKL(2),
+    objectives.RWS(2),
+    objectives.UpperTVO(particles=2),
+]
 # Which objectives each estimator is compared with exact gradients for. The machinery is generic, so one of each kind
 # is enough for most; the two that differentiate every objective are compared for all.
-LAWS: dict[str, tuple[gradients.GradientEstimator, list[objectives.Objective]]] = {
+LAWS: dict[str, tuple[gradients.GradientEstimator, Sequence[objectives.Objective]]] = {
     "Pathwise": (gradients.Pathwise(), MEAN + LOGARITHM[1:3]),
     "StickingTheLanding": (gradients.StickingTheLanding(), MEAN),
     "DoublyReparam": (gradients.DoublyReparam(), MEAN + LOGARITHM + OWN[1:]),

@@ -213,6 +213,7 @@ def test_every_draw_is_a_standard_normal(noise: Any):
 def test_dependent_noise_is_less_noise_and_fixed_noise_none():
     known = testing.conjugate_regression()
     problem = known.problem()
+    assert known.covariance is not None
     params = {"loc": np.asarray(known.location) + 0.3, "log_scale": np.log(np.full(3, 0.2))}
     variance, mean = {}, {}
     for noise in (Fresh(), Antithetic(), Orthogonal(), QuasiMonteCarlo(), Fixed()):
@@ -242,7 +243,9 @@ def test_noise_is_refused_where_it_would_bias():
     with pytest.raises(TautError, match="at least 4 draws"):
         SVI(objective=objectives.ELBO(3), noise=Fixed()).init(problem, guides.FullRank(), 0)
     with pytest.raises(TautError) as refused:
-        SVI(objective=objectives.ELBO(8), gradient=gradients.Pathwise(), noise=Antithetic()).init(problem, _point, 0)
+        SVI(objective=objectives.ELBO(8), gradient=gradients.Pathwise(), noise=Antithetic()).init(
+            problem, guides.bind(_point, problem), 0
+        )
     assert refused.value.site == "noise"
 
 
@@ -258,6 +261,7 @@ def _point() -> None:
 def test_a_quadratic_control_takes_all_noise_of_a_gaussian_target(guide: Any):
     known = testing.conjugate_regression()
     problem = known.problem()
+    assert known.covariance is not None
     start = guides.FullRank.from_moments(np.asarray(known.location) + 0.3, 0.3 * np.eye(3))
     if isinstance(guide, guides.MeanField):
         start = {"loc": start["loc"], "log_scale": start["log_diagonal"]}
@@ -294,3 +298,40 @@ def test_implicit_gradients_of_gamma_beta_and_dirichlet_draws():
         (dirichlet[:, 1], -polygamma(1, 4.5)),
     ):
         assert abs(found.mean() - float(expected)) < 5 * found.std() / math.sqrt(n)
+
+
+# -- row by row ----------------------------------------------------------------------------------------------------
+
+ROWS = np.array([0.3, -1.2, 2.0, 0.8])
+
+
+def rows_model(y: Any) -> None:
+    theta = taut.param("theta", 0.4)
+    with taut.plate("rows", len(y)):
+        z = taut.sample("z", dist.Normal(theta, 1.0))
+        taut.sample("y", dist.Normal(z + jnp.sin(z), 0.8), obs=y)
+
+
+PAIRS = {
+    "DoublyReparam": (gradients.Pathwise(), gradients.DoublyReparam(), objectives.IWAE(4)),
+    "GeneralizedDoublyReparam": (gradients.Pathwise(), gradients.GeneralizedDoublyReparam(), objectives.IWAE(4)),
+    "ScoreFunction": (gradients.DoublyReparam(), gradients.ScoreFunction(everywhere=True), objectives.IWAE(4)),
+    "VIMCO": (gradients.DoublyReparam(), gradients.VIMCO(everywhere=True), objectives.Renyi(0.5, 4)),
+    "Wake": (gradients.DoublyReparam(), gradients.Wake(), objectives.RWS(4)),
+    "averages": (gradients.Pathwise(), gradients.DoublyReparam(), objectives.IWAE(2, averaged_over=2)),
+}
+
+
+@pytest.mark.parametrize("reference, estimator, objective", PAIRS.values(), ids=PAIRS)
+def test_row_by_row_two_estimators_have_one_mean(reference: Any, estimator: Any, objective: Any):
+    problem = taut.Problem(rows_model, dict(y=ROWS), precision="float64")
+    params = {"loc": np.array([0.1, -0.5, 0.9, 0.4]), "log_scale": np.full(4, -0.4)}
+    found = []
+    for gradient in (reference, estimator):
+        run = SVI(objective=objective, gradient=gradient)
+        assert "by row of plate 'rows'" in str(run.pair(problem, guides.MeanField())[0])
+        found.append(gradient_draws(problem, guides.MeanField(), run, params, np.array([0.4]), 8000))
+    for name in found[0]:
+        plain, other = found[0][name], found[1][name]
+        se = np.sqrt((plain.var(axis=0) + other.var(axis=0)) / 8000)
+        assert np.all(np.abs(plain.mean(axis=0) - other.mean(axis=0)) < 5 * se), name

@@ -133,13 +133,15 @@ class LogWeights:
         assert isinstance(guide, NoiseGuide)
         size = guide.noise_size(self.program)
 
-        def at(noise: Any) -> Any:
-            return guide.push(self.program, draw, noise, self.inputs)[0].coordinates
+        def at(noise: Any) -> Flat:
+            point, _ = guide.push(self.program, draw, noise, self.inputs)
+            assert isinstance(point, Flat)
+            return point
 
-        mean = at(jnp.zeros(size, real_dtype()))
-        spread = jax.vmap(at)(jnp.eye(size, dtype=real_dtype())) - mean
+        middle = at(jnp.zeros(size, real_dtype()))
+        mean, centredness = middle.coordinates, middle.centredness
+        spread = jax.vmap(lambda noise: at(noise).coordinates)(jnp.eye(size, dtype=real_dtype())) - mean
         centre = jax.lax.stop_gradient(mean)
-        centredness = guide.push(self.program, draw, jnp.zeros(size, real_dtype()), self.inputs)[0].centredness
 
         def density(z: Any) -> Any:
             held = jax.lax.stop_gradient(model)
@@ -153,7 +155,12 @@ class LogWeights:
             return slope @ away + 0.5 * away @ bend @ away
 
         expected = polynomial(mean - centre) + 0.5 * jnp.sum((spread @ bend) * spread)
-        return self.each(draw, lambda point, _: polynomial(point.coordinates - centre)) - expected
+
+        def drawn(point: Point, _: Any) -> Any:
+            assert isinstance(point, Flat)
+            return polynomial(point.coordinates - centre)
+
+        return self.each(draw, drawn) - expected
 
     def through_priors(self, draw: Any, model: Any) -> tuple[Any, Any]:
         r"""Draws that follow the model's parameters through its learned priors, $z = T(\epsilon; \theta)$.

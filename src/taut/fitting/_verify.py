@@ -12,7 +12,7 @@ from taut import diagnostics
 from taut.algorithms import SMCResult, SMCSettings, Solution, smc, smc_applicable
 from taut.diagnostics import Verification, Weighing
 from taut.fitting._weigh import Weighed, coordinates_of
-from taut.guides import GaussianMixture
+from taut.guides import FullRank, GaussianMixture, NoiseGuide
 from taut.problem import Problem, elements
 
 # A q this close is only checked; any other is expected to be replaced by its moved draws.
@@ -25,6 +25,7 @@ _REPLACE_MODES = SMCSettings(particles=2048, moves=32)
 # Array elements that one run may compute, some minutes on one core.
 _MOST_WORK = 2 * 10**11
 _MOST_GRADIENTS = 4_000_000
+_MOST_DENSE = 500  # latents: a matrix of them is still small
 
 
 class Verified(NamedTuple):
@@ -54,12 +55,26 @@ def verify_solution(
     Returns:
         `Verified`, or ``None`` where SMC cannot start from the guide or met its limit on gradients; and notes.
     """
+    solution = _dense(problem, solution)
     if weighing is None or not smc_applicable(solution.guide):
         return None, ()
     try:
         return _verify(problem, solution, weighed, weighing, key)
     except KeyboardInterrupt:
         return None, ("the verification was interrupted; the verdict rests on importance weights",)
+
+
+def _dense(problem: Problem, solution: Solution) -> Solution:
+    """The same q as a full-rank Gaussian, where it is one and not too large; else the solution as it is."""
+    guide = solution.guide
+    if not isinstance(guide, NoiseGuide) or smc_applicable(guide) or problem.dim > _MOST_DENSE:
+        return solution
+    root = guide.square_root(problem, solution.params)
+    if root is None:
+        return solution
+    r = np.asarray(np.linalg.qr(root.T, mode="r"))
+    params = FullRank.from_moments(np.asarray(solution.params["loc"], float), (r * np.sign(np.diag(r))[:, None]).T)
+    return replace(solution, guide=FullRank(getattr(guide, "centredness", 1.0)), params=params)
 
 
 def worth_verifying(solution: Solution) -> bool:

@@ -141,6 +141,13 @@ class BlockDense(NoiseGuide):
             variance[index] += np.sum(np.tril(np.asarray(params[key], float), -1) ** 2, axis=1)
         return by_site(problem, np.asarray(params["loc"]), np.sqrt(variance))
 
+    def square_root(self, problem: Problem, params: Mapping[str, Any]) -> np.ndarray:
+        """See `NoiseGuide`."""
+        root = np.diag(np.exp(np.asarray(params["log_diagonal"], float)))
+        for key, index in self._dense(problem.program).items():
+            root[np.ix_(index, index)] += np.tril(np.asarray(params[key], float), -1)
+        return root
+
     def _terms(self, program: Program, params: Mapping[str, Any], point: Any) -> Any:
         difference = point.coordinates - params["loc"]
         noise = difference * jnp.exp(-params["log_diagonal"])

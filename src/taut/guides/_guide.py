@@ -165,6 +165,10 @@ class NoiseGuide(Guide):
         """
         return None
 
+    def square_root(self, problem: Problem, params: Mapping[str, Any]) -> np.ndarray | None:
+        r"""Any $A$ with $q = \mathcal N(m, A A^\top)$ and $m$ the parameter ``loc``, ``float[D, D]``; else ``None``."""
+        return None
+
     def sample_and_log_prob(
         self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
     ) -> tuple[Point, Any]:

@@ -148,6 +148,11 @@ class SparsePrecision(NoiseGuide):
             variance += np.sum(self._spread(problem, params, columns) ** 2, axis=0)
         return by_site(problem, params["loc"], np.sqrt(variance))
 
+    def square_root(self, problem: Problem, params: Mapping[str, Any]) -> np.ndarray:
+        """See `NoiseGuide`."""
+        given = {name: np.asarray(value, float) for name, value in params.items()}
+        return self._spread(problem, given, np.eye(problem.dim)).T
+
     def _spread(self, problem: Problem, params: Mapping[str, np.ndarray], noise: np.ndarray) -> np.ndarray:
         """``push`` of many rows without ``loc``, in NumPy."""
         found = self.bind(problem)._elimination(problem.dim)

@@ -163,12 +163,19 @@ class Structured(NoiseGuide):
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`; ``scale`` is the whole standard deviation (from draws, where a dependency is a function)."""
         params = {name: np.asarray(value, float) for name, value in params.items()}
-        found = self._structure(problem.program)
-        if all(edge.kind == LINEAR for edges in found.edges.values() for edge in edges):
-            z = self._host(problem, params, np.eye(problem.dim)) - params["loc"]
-            return by_site(problem, params["loc"], np.sqrt(np.sum(z**2, axis=0)))
+        root = self.square_root(problem, params)
+        if root is not None:
+            return by_site(problem, params["loc"], np.linalg.norm(root, axis=1))
         z = self._host(problem, params, pool(_SPREAD_DRAWS, problem.dim, np.random.default_rng(0)))
         return by_site(problem, z.mean(axis=0), z.std(axis=0))
+
+    def square_root(self, problem: Problem, params: Mapping[str, Any]) -> np.ndarray | None:
+        """See `NoiseGuide`; ``None`` where a dependency is a function."""
+        edges = self._structure(problem.program).edges.values()
+        if not all(edge.kind == LINEAR for some in edges for edge in some):
+            return None
+        given = {name: np.asarray(value, float) for name, value in params.items()}
+        return (self._host(problem, given, np.eye(problem.dim)) - given["loc"]).T
 
     def _host(self, problem: Problem, params: Mapping[str, np.ndarray], noise: np.ndarray) -> np.ndarray:
         """`push` of many rows in NumPy; users' functions run in JAX."""

@@ -2,6 +2,7 @@
 
 from taut.guides._amortised import Amortised
 from taut.guides._block_dense import BlockDense
+from taut.guides._combine import Combine
 from taut.guides._dais import DAIS
 from taut.guides._dependencies import Shift
 from taut.guides._flow import Flow
@@ -27,6 +28,7 @@ __all__ = [
     "Amortised",
     "At",
     "BlockDense",
+    "Combine",
     "Delta",
     "Flat",
     "Flipout",

@@ -27,9 +27,11 @@ def over_subsets(log_weights: np.ndarray, order: int, digits: int = 40) -> float
         weights = [Decimal(float(v)).exp() for v in log_weights]
         total = Decimal(0)
         for j in range(order + 1):
-            left = [sum(w for i, w in enumerate(weights) if i not in out) for out in
-                    itertools.combinations(range(size), j)]  # fmt: skip
-            mean = sum((w / (size - j)).ln() for w in left) / len(left)
+            left = [
+                sum((w for i, w in enumerate(weights) if i not in out), Decimal(0))
+                for out in itertools.combinations(range(size), j)
+            ]
+            mean = sum(((w / (size - j)).ln() for w in left), Decimal(0)) / len(left)
             total += Decimal((-1) ** j * (size - j) ** order) / (math.factorial(order - j) * math.factorial(j)) * mean
         return float(total)
 

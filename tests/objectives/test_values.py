@@ -253,6 +253,46 @@ def test_what_a_hierarchy_leaves_open_is_sampled_and_the_mean_stays():
     assert part.var() < 0.7 * sampled.var()
 
 
+def test_closed_pairs_of_a_guide_written_as_a_program():
+    """-KL(q || p) by NumPyro's own table, without noise, in the model's space; what has no pair is sampled."""
+    pairs = {
+        "n": (dist.Normal(1.0, 2.0), dist.Normal(0.3, 0.6)),
+        "g": (dist.Gamma(2.0, 3.0), dist.Gamma(1.4, 0.9)),
+        "e": (dist.Exponential(2.0), dist.Gamma(2.2, 1.3)),
+        "b": (dist.Beta(2.0, 3.0), dist.Beta(1.2, 0.8)),
+        "d": (dist.Dirichlet(jnp.array([1.0, 2.0, 0.7])), dist.Dirichlet(jnp.array([2.0, 0.9, 1.1]))),
+    }
+
+    def model() -> None:
+        for name, (prior, _) in pairs.items():
+            taut.sample(name, prior)
+        with taut.plate("rows", 3):
+            taut.sample("r", dist.Gamma(2.0, 3.0))
+
+    def guide() -> None:
+        shift = taut.param("shift", 0.0)
+        for name, (_, q) in pairs.items():
+            taut.sample(name, dist.Normal(0.3 + shift, 0.6) if name == "n" else q, allow="guide-fixed")
+        with taut.plate("rows", 3):
+            taut.sample("r", dist.Gamma(1.5, 2.0), allow="guide-fixed")
+
+    problem = taut.Problem(model, precision="float64")
+    bound = guides.bind(guide, problem)
+    with scope("float64"):
+        real = {"shift": jnp.zeros(())}
+        weights = LogWeights(problem.program, bound, jax.random.key(0), problem.inputs, 3, True)
+        found = np.asarray(weights(real, real, jnp.zeros(0)))
+        slope = float(jax.grad(lambda p: jnp.mean(weights(p, p, jnp.zeros(0))))(real)["shift"])
+        by_table = {("n", "n"), ("g", "g"), ("b", "b"), ("d", "d")}
+        exact = -sum(float(dist.kl_divergence(pairs[n][1], pairs[n][0])) for n, _ in by_table)
+        exact -= float(dist.kl_divergence(dist.Gamma(2.2, 1.3), dist.Gamma(1.0, 2.0)))
+        exact -= 3 * float(dist.kl_divergence(dist.Gamma(1.5, 2.0), dist.Gamma(2.0, 3.0)))
+    # NumPyro's table, in arrays that may be of single precision.
+    np.testing.assert_allclose(found, exact, rtol=2e-6)
+    np.testing.assert_allclose(found, found[0], rtol=1e-12)
+    np.testing.assert_allclose(slope, (1.0 - 0.3) / 4, rtol=1e-9)
+
+
 def test_noise_of_the_quadratic_control_is_measured():
     """A curved likelihood: most of the noise goes, none of the mean."""
     from taut.algorithms import gradient_draws

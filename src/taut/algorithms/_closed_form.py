@@ -71,7 +71,7 @@ def check_closed_form(guide: Guide) -> None:
             "bad-combination",
             site="kl",
             found=f'ELBO(kl="analytic") with {type(guide).__name__}',
-            expected="a Gaussian guide: taut.guides.MeanField or FullRank",
+            expected="a Gaussian guide, taut.guides.MeanField or FullRank, or a program without transformed latents",
             remedy="taut.objectives.ELBO(): the KL part is then sampled, which is right for every guide",
         )
 

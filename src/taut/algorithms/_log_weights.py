@@ -11,9 +11,11 @@ import jax.numpy as jnp
 
 from taut._precision import real_dtype
 from taut.algorithms._closed_form import closed_log_weights
+from taut.algorithms._closed_pairs import paired_log_weights
 from taut.algorithms._priors import model_holes, moved_point, rest_of
 from taut.gradients import Fresh, Noise
 from taut.guides import Flat, Guide, NoiseGuide, Point
+from taut.guides import Program as GuideProgram
 from taut.problem import Program, fill, log_joint
 
 
@@ -99,6 +101,8 @@ class LogWeights:
 
         if self.closed_form:
             points = self.each(draw, lambda point, _: point)
+            if isinstance(self.guide, GuideProgram):
+                return paired_log_weights(self.program, self.guide, draw, model, points, self.inputs)
             return closed_log_weights(self.program, self.guide, draw, model, points, self.inputs)
         return self.each(draw, one)
 

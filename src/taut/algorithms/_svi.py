@@ -15,6 +15,7 @@ from taut._keys import jax_key
 from taut._precision import real_dtype, scope
 from taut.algorithms._algorithm import Algorithm, Progress, Solution
 from taut.algorithms._closed_form import check_closed_form, closed_sites
+from taut.algorithms._closed_pairs import families_closed
 from taut.algorithms._combinations import check_combination, default_estimator
 from taut.algorithms._convergence import (
     BUDGET,
@@ -31,6 +32,7 @@ from taut.algorithms._optimizer import Optimizer, optimizer_for
 from taut.algorithms._rows import by_row, weights_of
 from taut.gradients import Fresh, GradientEstimator, Noise, Pathwise, ScoreFunction, check_noise
 from taut.guides import Guide, bind, with_model
+from taut.guides import Program as GuideProgram
 from taut.objectives import ELBO, Objective
 from taut.problem import Problem, Program, compilations, count_compilation
 
@@ -216,7 +218,7 @@ class SVI(Algorithm):
         learned = state.learned if status == "nonfinite" or state.stages.finished == 0 else state.best
         notes = (_gain_note(state),) if np.isfinite(state.stages.gain) and status != "nonfinite" else ()
         if self.objective.closed_form:
-            notes += (_closed_note(problem, guide),)
+            notes += (_closed_note(problem, guide, learned.guide),)
         if status == "nonfinite":
             with scope(problem.precision):
                 words = _step_keys(state.key, state.step)
@@ -362,8 +364,12 @@ def _compare(
     return jax.lax.map(one, jnp.arange(_PAIRS))
 
 
-def _closed_note(problem: Problem, guide: Guide) -> str:
-    closed = closed_sites(problem.program, guide)
+def _closed_note(problem: Problem, guide: Guide, params: Any) -> str:
+    program = problem.program
+    if isinstance(guide, GuideProgram):
+        closed = families_closed(program, guide, params, problem.inputs)
+    else:
+        closed = closed_sites(program, guide)
     sampled = [name for name in problem.latents if name not in closed]
     return (
         f"KL in closed form for {', '.join(closed) or 'the entropy alone'}; sampled for {', '.join(sampled) or 'none'}"

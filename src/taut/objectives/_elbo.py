@@ -18,12 +18,14 @@ class ELBO(Objective):
     Estimated by $\frac1K \sum_k \log w_k$. More particles average the noise (variance $\propto 1/K$); they do not
     tighten the bound, which is what `IWAE` is for.
 
-    With ``kl="analytic"`` the entropy of $q$ and the expected log priors that have a closed form are not sampled:
-    for `MeanField` and `FullRank` guides, every site with a Normal prior that depends on no other latent,
+    With ``kl="analytic"`` the entropy of $q$ and the expected log priors that have a closed form are not sampled,
 
     $$\mathcal L = \mathbb E_q\Big[\sum_{s \notin A} \log p_s\Big] + \sum_{s \in A} \mathbb E_q[\log p_s] + H(q)$$
 
-    with $A$ found in the traced model; the other sites are sampled as ever.
+    with $A$ found in the traced model, site by site: for `MeanField` and `FullRank` priors that are Normal, LogNormal,
+    Gumbel, Gamma, Exponential, chi-square, HalfNormal, Rayleigh, InverseGamma or Weibull and depend on no other latent
+    (for `MeanField` they may); for guides written as programs pairs of Normal, of Gamma or Exponential, of Beta and of
+    Dirichlet. The report says which sites were closed; the others are sampled as ever.
 
     Args:
         particles: draws per estimate $K$.

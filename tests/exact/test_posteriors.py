@@ -18,6 +18,7 @@ from taut.algorithms import FixedDraws, Run
 def test_conjugate_regression_to_rounding():
     """Full rank over fixed orthogonal antithetic draws: log Z to 1e-8, mean and covariance to 1e-7."""
     exact = testing.conjugate_regression(rows=25, columns=4)
+    assert exact.location is not None and exact.covariance is not None
     fit = taut.fit(exact.model, exact.data, guide=guides.FullRank(), verify=False)
     assert fit.elbo == pytest.approx(exact.log_evidence, abs=1e-8)
     assert fit.log_evidence == pytest.approx(exact.log_evidence, abs=1e-8)

@@ -168,6 +168,7 @@ def test_more_particles_than_the_fit_has_draws_for(fits: dict[str, taut.Fit], tm
 
 def test_what_is_refused(fits: dict[str, taut.Fit]):
     fit = fits["Beta-Bernoulli"]
+    wrong: Any
     for wrong in ({"particles": 0}, {"particles": 2.0}, {"particles": True}, {"method": "magic"}):
         with pytest.raises(TautError) as refused:
             fit.evidence(**wrong)

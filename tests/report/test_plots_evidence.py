@@ -57,7 +57,7 @@ def test_the_picture_shows_the_numbers_with_units():
     for order in range(3):
         kept = np.isfinite(curve.values[order])
         np.testing.assert_array_equal(shown[order], curve.values[order][kept])
-    assert list(shown[3]) == [0.25, 0.25]
+    np.testing.assert_array_equal(shown[3], [0.25, 0.25])
     assert [label.get_text() for label in left.get_xticklabels()] == ["1", "2", "4", "8", "16", "32", "64"]
     assert [label.get_text() for label in right.get_xticklabels()] == ["8", "16", "32", "64"]
     assert left.get_ylabel() == "log evidence, nats" and left.get_xlabel() == "particles K"

@@ -14,13 +14,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "ladder").glob("*.md"))
+GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"^\| constant \| value \|.*\n\| --- .*\n((?:\|.*\n)+)", re.MULTILINE)
 # A row of a table of constants: where it is written, or the function and its argument; its value; what it is for.
 CONSTANT = re.compile(r"\| `([\w.]+)(?:\((\w+)\))?` \| `([^`]+)` \| .+ \|")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, *GUIDES], ids=lambda page: page.stem)
 def test_the_examples_of_a_page_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Blocks share one namespace; the figures that a page promises are its own ``assert`` lines."""
     monkeypatch.chdir(tmp_path)

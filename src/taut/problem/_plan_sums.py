@@ -71,7 +71,7 @@ def plan_sums(
         starts[name], total = total, total + size_of(latent)
     counted = np.concatenate(counts)
     values = {n: jaxpr.outvars[i] for n, i in order["value"].items()}
-    given = {values[n]: identity(size_of(v), starts[n], total) for n, v in latents.items()}
+    given: dict[Any, Labels] = {values[n]: identity(size_of(v), starts[n], total) for n, v in latents.items()}
     labels = element_labels(jaxpr, given, total, [*closed.consts, *leaves, None])
 
     def touched(v: Any) -> bool:
@@ -81,14 +81,13 @@ def plan_sums(
     for eqn in jaxpr.eqns:
         if any(not isinstance(v, jex.Literal) and v in late for v in eqn.invars):
             late.update(eqn.outvars)
+    plain = {name for (group, name), value in numbers.items() if group == "weight" and value.size == 1}
     makers = {v: eqn for eqn in jaxpr.eqns for v in eqn.outvars}
     pieces = [
         (name, v)
         for name, i in order["loose"].items()
         if touched(jaxpr.outvars[i])
-        for v in _pieces(
-            makers, jaxpr.outvars[i], touched if np.size(numbers.get(("weight", name), (0, 0))) == 1 else None
-        )
+        for v in _pieces(makers, jaxpr.outvars[i], touched if name in plain else None)
     ]
     terms = [Term(name, labels.get(v, frozenset()), v.aval.shape) for name, v in pieces]
     names = np.repeat(list(latents), [size_of(v) for v in latents.values()])

@@ -134,9 +134,8 @@ class Combine(Guide):
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`: the parameters by their own names."""
-        bound = self.bind(problem).bound
         found = {}
-        for names, guide in bound:
+        for names, _ in self.bind(problem).bound:
             for name, raw in _own(params, names).items():
                 raw = np.asarray(raw)
                 log = name.startswith("log_")

@@ -18,7 +18,7 @@ from taut.problem._elements import element_labels
 from taut.problem._elimination import TooTied, schedule
 from taut.problem._evaluate import evaluate
 from taut.problem._factors import Term, TooWide, find_factors
-from taut.problem._labels import identity, whole
+from taut.problem._labels import Labels, identity, whole
 from taut.problem._sums import Sums, size_of
 
 # The most joint values of the elements of one factor.

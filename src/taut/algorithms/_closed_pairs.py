@@ -109,16 +109,16 @@ def paired_log_weights(program: Program, guide: GuideProgram, draw: Any, model: 
 def _mean(fn: Any, f: Callable[[Any], Any]) -> Any:
     """The mean of a function of the family's form, under a distribution of the family."""
     base: Any = dist.unwrapped(fn)
-    shape = fn.shape()
-    if isinstance(base, dist.Normal):
+    family, shape = type(base), fn.shape()
+    if family is dist.Normal:
         loc, scale = jnp.broadcast_to(base.loc, shape), jnp.broadcast_to(base.scale, shape)
         return f(loc) + 0.5 * jnp.sum(_bend(f, loc) * scale**2)
-    if isinstance(base, dist.Dirichlet):
+    if family is dist.Dirichlet:
         counts = jnp.broadcast_to(base.concentration, shape)
         total = counts.sum(-1, keepdims=True)
         at = counts / total
         return f(at) + jnp.sum(at * jax.grad(f)(at) * (digamma(counts) - digamma(total) - jnp.log(at)))
-    if isinstance(base, dist.Beta):
+    if family is dist.Beta:
         a, b = jnp.broadcast_to(base.concentration1, shape), jnp.broadcast_to(base.concentration0, shape)
         at = a / (a + b)
         slope, bend = jax.grad(f)(at), _bend(f, at)
@@ -127,7 +127,7 @@ def _mean(fn: Any, f: Callable[[Any], Any]) -> Any:
         known = digamma(a + b)
         gain = left * (digamma(a) - known - jnp.log(at)) + right * (digamma(b) - known - jnp.log1p(-at))
         return f(at) + jnp.sum(gain)
-    shape_of = base.concentration if isinstance(base, dist.Gamma) else jnp.ones(())
+    shape_of = base.concentration if family is dist.Gamma else jnp.ones(())
     count, rate = jnp.broadcast_to(shape_of, shape), jnp.broadcast_to(base.rate, shape)
 
     def in_logs(u: Any) -> Any:

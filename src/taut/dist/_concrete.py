@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,13 @@ class RelaxedOneHotCategorical(nd.Distribution):
     reparameterization with Gumbel-softmax.
     """
 
-    arg_constraints: ClassVar = {"temperature": constraints.positive, "logits": constraints.real_vector}
-    support = constraints.simplex
-    reparametrized_params: ClassVar = ["temperature", "logits"]
+    arg_constraints = {"temperature": constraints.positive, "logits": constraints.real_vector}  # noqa: RUF012
+    reparametrized_params = ["temperature", "logits"]  # noqa: RUF012
+
+    @property
+    def support(self) -> Any:
+        """The simplex."""
+        return constraints.simplex
 
     def __init__(self, temperature: Any, logits: Any, *, validate_args: bool | None = None):
         self.temperature, self.logits = jnp.asarray(temperature), jnp.asarray(logits)

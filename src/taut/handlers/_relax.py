@@ -74,8 +74,7 @@ class relax(Handler):
         if isinstance(base, dist.BernoulliProbs | dist.BernoulliLogits):
             soft: Any = dist.RelaxedBernoulliLogits(at, base.logits)
         elif isinstance(base, dist.MultinomialProbs | dist.MultinomialLogits) and _single(base):
-            logits = base.logits if isinstance(base, dist.MultinomialLogits) else jnp.log(base.probs)
-            soft = dist.RelaxedOneHotCategorical(at, logits)
+            soft = dist.RelaxedOneHotCategorical(at, _logits(base))
         elif named:
             raise _refusal(site, type(base).__name__)
         else:
@@ -88,6 +87,10 @@ class relax(Handler):
 def _single(base: Any) -> bool:
     """Whether a multinomial has one trial, for sure."""
     return isinstance(base.total_count, int) and base.total_count == 1
+
+
+def _logits(base: Any) -> Any:
+    return base.logits if type(base) is dist.MultinomialLogits else jnp.log(base.probs)
 
 
 def _refusal(site: Site, family: str) -> TautError:

@@ -65,6 +65,9 @@ MEMBERS: dict[str, Callable[[], guides.Guide | Callable[..., Any]]] = {
     "Amortised": lambda: guides.Amortised("rows", row, init=ROW),
     "SemiAmortised": lambda: guides.SemiAmortised("rows", row, init=ROW, globals=guides.FullRank(), steps=1, draws=2),
     "GaussianMixture": lambda: guides.GaussianMixture(2),
+    "Flow": lambda: guides.Flow(layers=1, width=4),
+    "SiteFamilies": guides.SiteFamilies,
+    "Combine": lambda: guides.Combine({"mu": guides.MeanField()}, default=guides.SiteFamilies({"sigma": "gamma"})),
     "Program": lambda: by_hand,
 }
 POINTS = {"Delta": guides.Delta}

@@ -28,18 +28,20 @@ from taut.algorithms import (
     warm,
     widened,
 )
+from taut.data import Batches
 from taut.fitting._amortisation import amortisation_notes
 from taut.fitting._by_hand import as_family
 from taut.fitting._discrete import all_discrete, problem_for, weigh_all_discrete, with_discrete
 from taut.fitting._guide_view import FittedGuide, view_of
 from taut.fitting._loss import observations
+from taut.fitting._on_batches import choose_for_batches, numbers_of_batches, to_be_weighed, weigh_any
 from taut.fitting._params import params_of
 from taut.fitting._remarks import has_no_mean, remarks
 from taut.fitting._result import Fit
 from taut.fitting._resume import state_from, state_leaves
 from taut.fitting._verify import Verified, verify_solution, worth_verifying
 from taut.fitting._verify_large import verify_large
-from taut.fitting._weigh import Weighed, one_row, weigh_solution
+from taut.fitting._weigh import Weighed, one_row
 from taut.guides import Delta, Flow, FullRank, Guide, LowRank, MeanField, Program, bind
 from taut.problem import Problem, sum_notes
 
@@ -57,7 +59,7 @@ def _quietly() -> Iterator[None]:
 @_quietly()
 def fit(
     model: Callable[..., Any],
-    data: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | Batches | None = None,
     *,
     guide: Guide | FittedGuide | Callable[..., Any] | None = None,
     algorithm: Algorithm | None = None,
@@ -82,7 +84,8 @@ def fit(
 
     Args:
         model: a function written with taut's primitives.
-        data: values by argument name; arrays, numbers, sequences.
+        data: values by argument name; arrays, numbers, sequences. Or `taut.data.Batches`, which SVI visits a few rows
+            at a time.
         guide: a family of `taut.guides`, a guide written as a function with the primitives, or a fitted guide
             (``fit.guide``, `taut.load_guide`), from which the fit then begins.
         algorithm: one of `taut.algorithms`.
@@ -130,21 +133,26 @@ def fit(
         state = None if resume is None else state_from(resume.state, algorithm, working, family, key)
         if begin is not None and state is None:
             state = warm(algorithm, working, family, key, begin.params, begin.model_params)
-        solution = run(algorithm, working, family, key, state) if problem.dim else all_discrete(problem, key)
+        solution = run(algorithm, working, family, key, state) if problem.latents else all_discrete(problem, key)
     gradients = working.kernel().gradients
+    if problem.batches is not None:
+        problem = to_be_weighed(problem)
     kernel = problem.kernel()
-    # On data that are visited in batches particles would take hours.
-    probing = verify and working is problem and problem.dim > 0 and worth_verifying(solution)
+    # On data that can only be visited in batches particles would take hours.
+    whole = problem.batches is None and (working is problem or working.batches is not None)
+    probing = verify and whole and bool(problem.latents) and worth_verifying(solution)
     before = kernel.gradients
     if probing:
         solution = widened(problem, solution, key, cover=isinstance(algorithm, Auto))
     probes = kernel.gradients - before
-    weighed = weigh_solution(problem, solution, draws, key) if problem.dim else weigh_all_discrete(problem, draws)
+    weighed = weigh_any(problem, solution, draws, key) if problem.latents else weigh_all_discrete(problem, draws)
     weighing = None if weighed.log_weights is None else diagnostics.weigh(weighed.log_weights)
     verifier = verify_large if isinstance(solution.guide, LowRank) else verify_solution
     verified, notes = verifier(problem, solution, weighed, weighing, key) if probing else (None, ())
     notes += remarks(problem, solution, weighed, weighing, None if verified is None else verified.values)
     notes += amortisation_notes(problem, solution, key)
+    streamed, why = numbers_of_batches(problem, solution, weighed, key)
+    notes += why
     verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=not verify)
     values, log_weights = weighed.values, None if weighed.log_weights is None else weighed.log_weights.ravel()
     guide_draws, guide_log_weights = {}, None
@@ -154,7 +162,7 @@ def fit(
         values, log_weights = verified.values, None
     values = with_discrete(problem, values, draws, key)
     kinds, supports = _kinds(problem, values)
-    numbers = _numbers(weighing, verified, probes, gradients, kernel.compilations, began)
+    numbers = streamed | _numbers(weighing, verified, probes, gradients, kernel.compilations, began)
     if weighing is not None and weighed.log_weights is not None and has_no_mean(weighed.log_weights, weighing):
         del numbers["ELBO"], numbers["KL"]
     history = solution.history or tuple(run.history)
@@ -182,6 +190,8 @@ def fit(
 def _choose(
     problem: Problem, guide: Guide | Callable[..., Any] | None, algorithm: Algorithm | None
 ) -> tuple[Algorithm, Guide]:
+    if problem.batches is not None:
+        return choose_for_batches(problem, guide, algorithm)
     if guide is None and algorithm is None:
         auto = Auto()
         return auto, auto.guide(problem)
@@ -201,10 +211,10 @@ def _choose(
 
 
 def _working(
-    problem: Problem, model: Callable[..., Any], data: Mapping[str, Any] | None, algorithm: Algorithm
+    problem: Problem, model: Callable[..., Any], data: Mapping[str, Any] | Batches | None, algorithm: Algorithm
 ) -> Problem:
     """The problem that an algorithm works on: with subsampled plates left so, for one that is made for noise."""
-    if not isinstance(algorithm, SVI):
+    if not isinstance(algorithm, SVI) or problem.batches is not None:
         return problem
     subsampled = Problem(model, data, precision=problem.precision, subsample=True, discrete=problem.discrete)
     return subsampled if subsampled.program.outputs["rows"] else problem
@@ -244,7 +254,7 @@ def _judge(
         flat=solution.flat,
         notes=(*problem.notes, *solution.notes, *notes),
         verification=None if verified is None else verified.facts,
-        skipped=skipped and problem.dim > 0,
+        skipped=skipped and bool(problem.latents),
     )
     return diagnostics.judge(evidence)
 

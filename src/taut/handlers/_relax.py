@@ -44,7 +44,7 @@ class relax(Handler):
         ...     taut.sample("y", dist.Normal(2.0 * z, 1.0), obs=y)
         >>> soft = taut.Problem(taut.handlers.relax(model, {"z": 0.3}), dict(y=1.8))
         >>> soft.latents["z"].support
-        'the unit interval'
+        'unit_interval'
     """
 
     def __init__(self, fn: Callable[..., Any] | None = None, temperature: Mapping[str, float] | float = 0.5):

@@ -113,3 +113,9 @@ def test_shares_may_be_traced():
     with scope("float64"):
         losses = jax.jit(jax.vmap(lambda i: Blundell(3).loss(i, 7.0, -1.0)))(jnp.arange(3))
         np.testing.assert_allclose(losses, np.array([4, 2, 1]) + 1.0, rtol=1e-12)
+
+
+def test_weights_must_be_as_many_as_the_batches():
+    batches = taut.data.Batches(dict(x=X, y=Y), size=10, plate="rows")
+    with pytest.raises(taut.TautError, match=r"weights for 2 batches, and 3 batches in an epoch"):
+        taut.fit(model, batches, guide=MeanField(), algorithm=SVI(BatchELBO(Blundell(2)), steps=10), verify=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import equinox as eqx
@@ -78,3 +79,17 @@ def test_other_names_are_refused():
         nn.last_layer_laplace(fit, last="net$layers[7]")
     with pytest.raises(taut.TautError, match=r"\[site-missing\]"):
         nn.last_layer_laplace(fit, last=("net$layers[1].weight", "w"))
+
+
+def test_a_fit_on_batches_has_the_curvature_of_all_rows():
+    batches = taut.data.Batches(dict(x=X, y=Y), size=16, plate="rows")
+    start = nn.AtModule("net", MLP)
+    fit = taut.fit(network, batches, guide=Delta(start=start), algorithm=SVI(steps=10), verify=False)
+    found = nn.last_layer_laplace(fit)
+    w, b = fit["net$layers[0].weight"].mean, fit["net$layers[0].bias"].mean
+    features = np.concatenate([np.tanh(X @ w.T + b), np.ones((40, 1))], axis=1)
+    precision = features.T @ features / 0.04 + np.diag([1 / 1.5**2] * 5 + [1 / 0.7**2])
+    np.testing.assert_allclose(found.covariance, np.linalg.inv(precision), rtol=1e-5, atol=1e-8)
+    streamed: Any = SimpleNamespace(problem=SimpleNamespace(batches=SimpleNamespace(whole=None)))
+    with pytest.raises(taut.TautError, match=r"\[bad-combination\]"):
+        nn.last_layer_laplace(streamed)

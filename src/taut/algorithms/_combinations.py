@@ -74,6 +74,13 @@ def check_combination(
         )
     _check_noise_guide(problem, guide, objective, noise)
     _check_by_rows(guide, objective, estimator)
+    if isinstance(inner, BatchELBO) and problem.batches and len(problem.batches) != inner.weights.batches:
+        raise TautError(
+            "kl-weights",
+            found=f"weights for {inner.weights.batches} batches, and {len(problem.batches)} batches in an epoch",
+            expected="one weight per batch, so that an epoch has them all once",
+            remedy=f"taut.objectives.{type(inner.weights).__name__}({len(problem.batches)})",
+        )
     local = [s for s in problem.latents.values() if set(s.plates) & set(problem.program.outputs["rows"])]
     if isinstance(inner, BatchELBO) and local:
         raise TautError(

@@ -62,7 +62,9 @@ class LastLayer:
         return self.problem.predict(self.draws(n, key), data, key=key)
 
 
-def last_layer_laplace(fit: Fitted, last: str | Iterable[str] | None = None) -> LastLayer:
+def last_layer_laplace(
+    fit: Fitted, last: str | Iterable[str] | None = None, *, data: Mapping[str, Any] | None = None
+) -> LastLayer:
     r"""The Laplace approximation of a network's last layer, the others being held at the point that was fitted.
 
     $$q(u) = \mathcal N(u; \hat u, \Lambda^{-1}), \qquad \Lambda = -\nabla_u^2 \log p(y, u, \hat w)\big|_{\hat u}$$
@@ -73,10 +75,11 @@ def last_layer_laplace(fit: Fitted, last: str | Iterable[str] | None = None) -> 
     Args:
         fit: a fit of a network: a point (``guide=taut.guides.Delta()``), or any other, which is taken at its mean.
         last: the layer's name, such as ``"net$layers[2]"``, or names of sites; by default the layer of the last latent.
+        data: the data of the curvature; by default the fit's own. A fit on batches of a file needs it.
 
     Raises:
         TautError: ``site-missing`` for other names, ``flat-direction`` where the curvature has no inverse, ``no-model``
-            for a loaded fit.
+            for a loaded fit, ``bad-combination`` for a fit on a file without ``data``.
 
     Source: Daxberger, Kristiadi, Immer, Eschenhagen, Bauer, Hennig (2021), Laplace redux; MacKay (1992), A practical
     Bayesian framework for backpropagation networks.
@@ -85,6 +88,18 @@ def last_layer_laplace(fit: Fitted, last: str | Iterable[str] | None = None) -> 
         >>> taut.nn.last_layer_laplace(fit).predict(dict(x=x))          # doctest: +SKIP
     """
     problem = problem_of(fit, "taut.nn.last_layer_laplace(fit)")
+    if problem.batches is not None:
+        data = problem.batches.whole if data is None else data
+    if data is not None:
+        problem = Problem(problem.model, data, precision=problem.precision)
+    elif problem.batches is not None:
+        raise TautError(
+            "bad-combination",
+            site="data",
+            found="a fit on batches of a file, and a curvature that is a sum over all rows",
+            expected="the rows that the curvature is taken of",
+            remedy="taut.nn.last_layer_laplace(fit, data=dict(x=x, y=y))",
+        )
     sites = _sites(problem, last)
     values = {name: np.asarray(fit[name].mean) for name in problem.latents}
     lam = problem.centredness()

@@ -11,6 +11,7 @@ import numpy as np
 
 from taut._errors import TautError
 from taut._keys import generator
+from taut.data._arrow import arrow
 
 # Rows of a file that are held, and shuffled among themselves, at a time.
 WINDOW = 65_536
@@ -78,8 +79,8 @@ class Parquet:
     whole: None = None
 
     def __init__(self, paths: Iterable[str | os.PathLike[str]], columns: Iterable[str] | None = None):
-        self.parquet = _parquet()
         self.paths = [Path(path) for path in paths]
+        _, self.parquet = arrow(str(self.paths[0]))
         for path in self.paths:
             if not path.is_file():
                 raise TautError(
@@ -346,20 +347,6 @@ def _columns(where: str, found: Iterable[str], expected: Iterable[str]) -> TautE
         expected=f"columns {', '.join(expected)}",
         remedy="give every part the same columns",
     )
-
-
-def _parquet() -> Any:
-    try:
-        import pyarrow.parquet as parquet  # an optional extra, and a heavy one
-    except ImportError as error:
-        raise TautError(
-            "missing-extra",
-            site="pyarrow",
-            found="no pyarrow",
-            expected="pyarrow, which reads Parquet",
-            remedy="pip install 'taut[data]'",
-        ) from error
-    return parquet
 
 
 # Streams of the key: the order of an epoch, and that inside of its windows.

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from taut._errors import TautError
+from taut.data._arrow import arrow as pyarrow
 
 Value = Any  # int, float, bool or np.ndarray; as a union it would ask every caller for a cast
 
@@ -121,17 +122,7 @@ def _csv(name: str, blob: bytes) -> dict[str, Value]:
 
 
 def _parquet(name: str, blob: bytes) -> dict[str, Value]:
-    try:
-        import pyarrow as arrow  # an optional extra, and a heavy one
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise TautError(
-            "missing-extra",
-            site=name,
-            found="no pyarrow",
-            expected="pyarrow, which reads Parquet",
-            remedy="pip install 'taut[data]'",
-        ) from error
+    arrow, parquet = pyarrow(name)
     try:
         table = parquet.read_table(io.BytesIO(blob))
     except (arrow.ArrowException, OSError) as error:

@@ -115,27 +115,13 @@ def amortisation_gap(
 
 
 def amortisation_notes(problem: Problem, solution: Solution, key: int | jax.Array) -> tuple[str, ...]:
-    """What the result says of the latents of rows: which rows are shown, and what an encoder costs."""
-    notes = _shown(problem)
+    """What the result says of what an encoder costs."""
     if not isinstance(solution.guide, Amortised):
-        return notes
+        return ()
     if problem.dim > _MOST_LATENTS or solution.status == "nonfinite":
-        return (*notes, "the amortisation gap was not measured: fit.amortisation_gap() does")
-    return (*notes, str(amortisation_gap(problem, solution, key)))
-
-
-def _shown(problem: Problem) -> tuple[str, ...]:
-    """That latents of rows which come in batches are shown and weighed for one batch alone."""
-    chosen = problem.program.outputs["rows"]
-    for name, latent in problem.latents.items():
-        for plate in problem.program.sites[name].plates:
-            if plate.name in chosen and plate.name in latent.plates:
-                return (
-                    f"{name!r} is drawn and weighed at {plate.length} of the {plate.size} rows of plate "
-                    f"{plate.name!r}, the first batch; the evidence is theirs, each row counted as "
-                    f"{plate.size / plate.length:g}, and no estimate of that of all rows",
-                )
-    return ()
+        return ("the amortisation gap was not measured: fit.amortisation_gap() does",)
+    found = str(amortisation_gap(problem, solution, key))
+    return (f"{found}; from the rows of one batch" if problem.batches is not None else found,)
 
 
 def encode(

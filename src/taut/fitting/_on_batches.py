@@ -1,0 +1,88 @@
+"""A fit on `taut.data.Batches`: which algorithm walks through them, and on what the answer is weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from taut._errors import TautError
+from taut.algorithms import SVI, Algorithm, Solution
+from taut.fitting._by_hand import as_family
+from taut.fitting._weigh import Weighed, weigh_solution
+from taut.fitting._weigh_batches import objective_over, rows_of, weigh_batches
+from taut.guides import FullRank, Guide, MeanField
+from taut.problem import Problem, elements
+
+# Array elements of one evaluation over all rows, up to which the whole data are weighed and verified as ever, and
+# latents up to which the default guide has a full covariance.
+_WHOLE, _DENSE = 200_000, 100
+
+
+def choose_for_batches(
+    problem: Problem, guide: Guide | Callable[..., Any] | None, algorithm: Algorithm | None
+) -> tuple[Algorithm, Guide]:
+    """`SVI`, and a Gaussian where no guide is given.
+
+    Raises:
+        TautError: ``bad-combination`` for an algorithm that needs all rows at once, ``guide-missing`` for latents of
+            rows without a guide.
+    """
+    if algorithm is not None and not isinstance(algorithm, SVI):
+        name = type(algorithm).__name__
+        raise TautError(
+            "bad-combination",
+            found=f"{name} on batches of plate {problem.batches.plate!r}" if problem.batches else name,
+            expected="SVI, whose gradients may be those of a batch",
+            remedy="algorithm=taut.algorithms.SVI(), or all data at once: taut.fit(model, dict(x=x, y=y))",
+        )
+    algorithm = SVI() if algorithm is None else algorithm
+    if guide is not None:
+        return algorithm, as_family(guide)
+    local = rows_of(problem)
+    if local:
+        latent = problem.latents[local[0]]
+        raise TautError(
+            "guide-missing",
+            site=latent.name,
+            source=latent.source,
+            found=f"a latent for each row of plate {problem.batches.plate!r}" if problem.batches else latent.name,
+            expected="a guide for it: an encoder, or parameters for every row",
+            remedy=f'guide=taut.guides.Amortised("{latent.plates[0]}", encoder), or taut.guides.MeanField()',
+        )
+    return algorithm, FullRank() if problem.dim <= _DENSE else MeanField()
+
+
+def to_be_weighed(problem: Problem) -> Problem:
+    """The problem that the answer is judged on: that of all rows, where they are few enough; else that of a batch."""
+    batches = problem.batches
+    if batches is None or batches.whole is None:
+        return problem
+    work = elements(problem.program.closed.jaxpr) * batches.rows / batches.size
+    if work > _WHOLE:
+        return problem
+    return Problem(problem.model, batches.whole, precision=problem.precision, discrete=problem.discrete)
+
+
+def weigh_any(problem: Problem, solution: Solution, draws: int, key: int | jax.Array) -> Weighed:
+    """Weigh a solution on all data at once, or by a pass over their batches."""
+    if problem.batches is None:
+        return weigh_solution(problem, solution, draws, key)
+    return weigh_batches(problem, solution, draws, key)
+
+
+def numbers_of_batches(
+    problem: Problem, solution: Solution, weighed: Weighed, key: int | jax.Array
+) -> tuple[dict[str, tuple[float, float | None, str]], tuple[str, ...]]:
+    """The ELBO over an epoch where draws cannot be weighed, and a sentence that says why they cannot."""
+    if problem.batches is None or weighed.log_weights is not None:
+        return {}, ()
+    found = objective_over(problem, solution, key)
+    rows = problem.batches.rows
+    note = (
+        f"ELBO {found.value:,.2f} +- {found.se:.2g} nats over all {rows:,} rows, {found.value / rows:,.4f} a row; "
+        f"{', '.join(rows_of(problem)) or 'q'}: too many latents to be weighed together, so that nothing here says how "
+        "far q is from the posterior"
+    )
+    return {"ELBO": (found.value, found.se, "nats")}, (note,)

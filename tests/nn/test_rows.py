@@ -194,3 +194,29 @@ def test_it_is_mean_field_but_for_the_noise():
         again = MeanField().log_prob(problem.program, real, point, problem.inputs)
     np.testing.assert_allclose(log_q, again, rtol=1e-12)
     assert hash(nn.MeanFieldNet()) == hash(nn.MeanFieldNet()) and nn.MeanFieldNet() != nn.MeanFieldNet(nn.Flipout())
+
+
+def test_scales_with_a_prior_of_their_own_leave_the_layers():
+    def hierarchical(x: Any, y: Any = None) -> None:
+        sd = taut.sample("sd", dist.HalfNormal(1.0))
+        w = nn.bayesian("w", np.zeros(3), prior=lambda path, shape: dist.Normal(0.5, sd))
+        with taut.plate("rows", len(x)):
+            taut.sample("y", dist.Normal(x @ w, 0.5), obs=y)
+
+    problem, guide = taut.Problem(hierarchical, dict(x=X, y=Y), precision="float64"), nn.MeanFieldNet()
+    assert guide.layers(problem.program) == ("w",)
+    params, inputs = posterior(problem), problem.inputs
+    # Closed form: y - x m is normal with variance (x^2 s^2), so that E (y - f)^2 = (y - x m)^2 + x^2 s^2.
+    part = problem.layout["w"]
+    mean, sd = params["loc"][part], np.exp(params["log_scale"][part])
+    squares = (Y - X @ mean) ** 2 + X**2 @ sd**2
+    expected = float(np.sum(-0.5 * squares / 0.25 - np.log(0.5) - 0.5 * np.log(2 * np.pi)))
+    with scope("float64"):
+        real = jax.tree.map(jnp.asarray, params)
+
+        def one(key: Any) -> Any:
+            point, _ = guide.sample_and_log_prob(problem.program, real, key, inputs)
+            return guide.row_densities(problem.program, real, point, jnp.zeros(0), inputs)["y"]
+
+        found = np.asarray(jax.vmap(one)(jax.random.split(jax.random.key(0), 8000)))
+    assert abs(found.mean() - expected) < 5 * found.std() / np.sqrt(8000)

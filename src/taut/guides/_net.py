@@ -258,8 +258,9 @@ _MEAN_FIELD, _DELTA = MeanField(), Delta()
 
 
 def layers(program: Program) -> list[Product]:
-    """Products of latents with rows whose noise may be drawn row by row: of real latents, in one plate of rows."""
-    names = [n for n, s in program.latents.items() if not s.plates and not s.hierarchical and s.support == "real"]
+    """Products of latents with rows whose noise may be drawn row by row: of latents that are their own coordinates."""
+    own = ("real", "identity")
+    names = [n for n, s in program.latents.items() if not s.plates and (s.support, s.transform) == own]
     found = products(program, names)
     length = _rows(program, found)
     return [p for p in found if p.rows == length]
@@ -298,7 +299,7 @@ def check_layers(
         raise _refusal(
             name,
             f"{type(noise).__name__}, and no latent that meets the rows of a plate in one product and nowhere else",
-            "a layer, net(x) row by row (jax.vmap), with its data in a plate",
+            "a layer, net(x) row by row (jax.vmap) and not inside of jax.jit, with its data in a plate",
         )
     rows = found[0].rows
     with scope(problem.precision):

@@ -191,9 +191,14 @@ def test_wrong_pairs_are_refused():
     assert isinstance(SVI(objective=objectives.IWAE(4)).estimator, gradients.DoublyReparam)
     assert isinstance(SVI().estimator, gradients.StickingTheLanding)
 
-    with pytest.raises(TautError) as refused:
-        fit(SVI(gradient=gradients.Pathwise()), testing.conjugate_normal().problem(), guides.GaussianMixture(2))
-    assert refused.value.code == "bad-combination"
+    def mixture() -> None:
+        weights = taut.param("w", np.array([0.5, 0.5]), constraint=dist.constraints.simplex)
+        taut.sample("x", dist.MixtureSameFamily(dist.Categorical(weights), dist.Normal(jnp.array([-1.0, 1.0]), 1.0)))
+
+    for guide in (mixture, guides.GaussianMixture(2)):
+        with pytest.raises(TautError) as refused:
+            fit(SVI(gradient=gradients.Pathwise()), testing.conjugate_normal().problem(), guide)
+        assert refused.value.code == "bad-combination"
     wrongs: list[dict[str, Any]] = [{"steps": 0}, {"chunk": 1.5}, {"optimizer": 0.1}]
     for wrong in wrongs:
         with pytest.raises(TautError) as refused:

@@ -110,8 +110,8 @@ class RowWeights(LogWeights):
         assert rows is not None
 
         def one(point: Any, _: Any) -> Any:
-            terms = self.guide.log_prob_by_site(self.program, draw, point, self.inputs) or {}
-            return sum(_to_rows(self.program, n, terms[n], rows) for n in self.guide.still) / rows.weight
+            terms = self.guide.still_log_prob_by_site(self.program, draw, point, self.inputs)
+            return sum(_to_rows(self.program, name, term, rows) for name, term in terms.items()) / rows.weight
 
         return self.each(draw, one)
 

@@ -19,7 +19,7 @@ from taut.dist._charts import (
 )
 from taut.dist._concrete import RelaxedOneHotCategorical
 from taut.dist._continuous_bernoulli import ContinuousBernoulli
-from taut.dist._implicit import follow, is_smooth
+from taut.dist._implicit import follow, is_smooth, mixture_weights, unfollowed
 from taut.dist._late import Late, late
 from taut.dist._latent import Refusal, latent_refusal, unconstrainer_of, unmasked, unwrapped
 from taut.dist._location_scale import LocationScale, location_scale
@@ -84,6 +84,7 @@ __all__ = [
     "latent_refusal",
     "location_scale",
     "log_factor",
+    "mixture_weights",
     "open_messengers",
     "open_plates",
     "plane_chart",
@@ -92,6 +93,7 @@ __all__ = [
     "transforms",
     "unconstrainer",
     "unconstrainer_of",
+    "unfollowed",
     "unmasked",
     "unobserved",
     "unwrapped",

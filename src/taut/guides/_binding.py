@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from taut import dist
-from taut._errors import TautError
 from taut._precision import real_dtype
-from taut.core import Handler, Site, empty_stack, log_density
+from taut.core import Site, empty_stack, log_density
 from taut.guides._agreement import check_sites, declared
 from taut.guides._effects import Reach, check_base, check_effects
 from taut.guides._pushforward import check_counts, part
+from taut.guides._stand import Stand, batched_plates, plates_of, taken
 from taut.handlers import Trace, trace
 from taut.problem import (
     Argument,
@@ -35,7 +33,6 @@ from taut.problem import (
     hole,
     inlined,
     numpyro_statements,
-    unconstrained_init,
     user_errors,
 )
 from taut.problem import Program as Model
@@ -64,7 +61,7 @@ class Binding:
         sites: one abstract run, values left out; the ``fn`` of a param is its constraint, that of a sample its
             distribution's class.
         unclear: latents whose supports only draws can compare with the model's.
-        still: sites whose draws do not follow their parameters smoothly, with their families.
+        still: sites whose draws do not follow all of their parameters smoothly, with their families.
         base: auxiliary draws.
         pushed: latents that `taut.transformed` makes of them.
         points: latents that are points (`dist.Delta`) at functions of them.
@@ -108,16 +105,16 @@ class Binding:
             Its sites.
         """
         rows = program.evaluate("rows", {}, *inputs)
-        handler = _Stand(_plates(program), rows, key, params, values or {}, _batched(program))
+        handler = Stand(plates_of(program), rows, key, params, values or {}, batched_plates(program))
         arguments = {**jax.tree.unflatten(self.treedef, inputs[0][:-1]), **self.constants}
-        taken = _taken(self.fn, arguments)
+        needed = taken(self.fn, arguments)
 
         def once() -> Trace:
             handler.count = 0
             # Whatever the caller has on the stack is about other runs.
             # The record holds what the handler has made of a draw: frames are passed from the outermost inwards.
             with empty_stack(), user_errors(), handler, trace() as sites, numpyro_statements():
-                self.fn(**{name: arguments[name] for name in taken})
+                self.fn(**{name: arguments[name] for name in needed})
             return sites
 
         return inlined(once)
@@ -148,13 +145,17 @@ def bind(fn: Callable[..., Any], problem: Problem) -> Binding:
     arguments: list[Argument] = []
     learned = sorted(shapes)  # leaves of a mapping are sorted by name
     order = [n for n, s in found.items() if s.kind in ("sample", "factor")]
+    cut = {n: s for n, s in found.items() if s.kind == "sample" and not s.fn.has_rsample}
+    mixtures = [n for n, s in cut.items() if dist.is_smooth(s.fn)]
 
     def second(params: Any, inputs: Any, words: Any) -> list[Any]:
         sites = binding.run(model, inputs, key=jax.random.wrap_key_data(words), params=params)
         arguments.clear()
         arguments.extend(part for site in sites.values() if site.kind == "sample" for part in constrained(site))
         values = [sites[n].value for n in (*learned, *model.latents)]
-        return [*values, *(jnp.sum(log_density(sites[n])) for n in order), *(part.value for part in arguments)]
+        densities = [jnp.sum(log_density(sites[n])) for n in order]
+        mixing = [dist.mixture_weights(sites[n].fn) for n in mixtures]
+        return [*values, *densities, *mixing, *(part.value for part in arguments)]
 
     closed = jax.make_jaxpr(second)(shapes, problem.inputs, words)
     nodes = graph(closed.jaxpr)
@@ -163,7 +164,10 @@ def bind(fn: Callable[..., Any], problem: Problem) -> Binding:
     reach = _reach(closed, learned, list(model.latents), len(order), _draws(binding, problem, found))
     base, points = check_base(model, found, reach)
     check_effects(model, found, reach)
-    still = {n: type(s.fn).__name__ for n, s in found.items() if s.kind == "sample" and not dist.is_smooth(s.fn)}
+    first_weights = len(learned) + len(model.latents) + len(order)
+    smooth = dependencies(closed.jaxpr, _labels(closed, learned), smooth=True)[first_weights:]
+    followed = {n for n, reached in zip(mixtures, smooth) if not reached - {""}}
+    still = {n: type(dist.unwrapped(s.fn)).__name__ for n, s in cut.items() if n not in followed}
     pushed = tuple(n for n in model.latents if found[n].kind == "transformed")
     made = [part(n, model.latents[n].shape, model.supports.get(n, dist.constraints.real)) for n in pushed or points]
     if pushed:
@@ -184,7 +188,7 @@ def bind(fn: Callable[..., Any], problem: Problem) -> Binding:
 
 def _reach(closed: Any, learned: list[str], latents: list[str], terms: int, draws: dict[str, frozenset[str]]) -> Reach:
     """What the outputs of a guide's second run depend on."""
-    labels = [*learned, *([""] * (len(closed.jaxpr.invars) - len(learned)))]
+    labels = _labels(closed, learned)
     blank = frozenset(("",))
     begin, middle = len(learned), len(learned) + len(latents)
     values = [found - blank for found in dependencies(closed.jaxpr, labels)[begin:middle]]
@@ -192,9 +196,12 @@ def _reach(closed: Any, learned: list[str], latents: list[str], terms: int, draw
     return Reach(dict(zip(latents, values)), frozenset[str]().union(*smooth) - blank, draws)
 
 
+def _labels(closed: Any, learned: list[str]) -> list[str]:
+    return [*learned, *([""] * (len(closed.jaxpr.invars) - len(learned)))]
+
+
 def _limits(closed: Any, learned: list[str], arguments: list[Argument]) -> tuple[Limit, ...]:
-    labels = [*learned, *([""] * (len(closed.jaxpr.invars) - len(learned)))]
-    reach = dependencies(closed.jaxpr, labels)[len(closed.jaxpr.outvars) - len(arguments) :]
+    reach = dependencies(closed.jaxpr, _labels(closed, learned))[len(closed.jaxpr.outvars) - len(arguments) :]
     return tuple(
         Limit(
             a.site.name, f"{type(dist.unwrapped(a.site.fn)).__name__}.{a.name}", a.constraint, tuple(sorted(r - {""}))
@@ -261,123 +268,6 @@ def start(recipe: Start, program: Model, inputs: Any, words: Any) -> tuple[dict[
     if not binding.unclear:
         return params, {}
     return params, jax.vmap(look)(jax.random.split(key, FIRST_DRAWS))
-
-
-class _Stand(Handler):
-    """Stand a guide at given rows, parameters and values; refuse what has no place in a guide."""
-
-    def __init__(
-        self,
-        plates: Mapping[str, int],
-        rows: Mapping[str, Any],
-        key: Any,
-        params: Mapping[str, Any] | None,
-        values: Mapping[str, Any],
-        batched: frozenset[str] = frozenset(),
-    ):
-        super().__init__()
-        self.batched = batched
-        self.plates = plates
-        self.rows = rows
-        self.key = key
-        self.params = params
-        self.values = values
-        self.count = 0
-
-    def before(self, site: Site) -> Site:
-        if site.kind == "plate":
-            return self._plate(site)
-        if site.kind == "param":
-            return self._param(site)
-        if site.kind == "sample" and site.observed:
-            raise TautError(
-                "guide-observed",
-                site=site.name,
-                source=site.source,
-                found=f"taut.sample({site.name!r}, ..., obs=...) in the guide",
-                expected="latents only: data belong to the model",
-                remedy=f"delete the line taut.sample({site.name!r}, ...) from the guide",
-            )
-        if site.kind == "sample" and site.value is None:
-            if site.name in self.values:
-                return replace(site, value=self.values[site.name])
-            return replace(site, key=self._next_key()) if self.key is not None else site
-        return site
-
-    def after(self, site: Site) -> Site:
-        """Cut the path through draws that do not follow their parameters: part of it would be no gradient."""
-        if site.kind == "sample" and not site.fn.has_rsample and site.name not in self.values:
-            return replace(site, value=dist.follow(site.fn, site.value))
-        return site
-
-    def _plate(self, site: Site) -> Site:
-        name, frame = site.name, site.fn
-        size = self.plates.get(name)
-        rows = self.rows.get(name)
-        if rows is not None and rows.shape[0] == frame.length and name in self.batched:
-            # A batch's data reach the guide too: its plate is as long as they are, and stands for all rows.
-            return replace(site, value=rows, fn=frame._replace(size=size))
-        if size is None and frame.length < frame.size:
-            close = difflib.get_close_matches(name, self.plates, 1)
-            raise TautError(
-                "guide-unknown",
-                site=name,
-                source=site.source,
-                found=f"plate {name!r} draws {frame.length} of {frame.size} rows; the model has no plate of that name",
-                expected=f"one of the model's plates: {', '.join(self.plates) or 'it has none'}",
-                remedy=f"did you mean {close[0]!r}?" if close else f'taut.plate("{name}", {frame.size})',
-            )
-        if size is not None and size != frame.size:
-            raise TautError(
-                "plate-reuse",
-                site=name,
-                source=site.source,
-                found=f"plate {name!r} of size {frame.size} in the guide and {size} in the model",
-                expected="one size",
-                remedy=f'taut.plate("{name}", {size})',
-            )
-        return replace(site, value=self.rows[name] if name in self.rows else np.arange(frame.size))
-
-    def _param(self, site: Site) -> Site:
-        site = replace(site, key=self._next_key() if callable(site.init) else None)
-        transform = dist.unconstrainer(site.fn)
-        if self.params is not None and transform is not None:
-            return replace(site, value=transform(self.params[site.name]))
-        transform, init, start = unconstrained_init(site)
-        return replace(site, value=init, infer={"start": start, "transform": type(transform).__name__})
-
-    def _next_key(self) -> Any:
-        self.count += 1
-        return None if self.key is None else jax.random.fold_in(self.key, self.count)
-
-
-def _plates(program: Model) -> dict[str, int]:
-    return {frame.name: frame.size for site in program.sites.values() for frame in site.plates}
-
-
-def _batched(program: Model) -> frozenset[str]:
-    return frozenset(name for name, site in program.sites.items() if site.infer.get("batch"))
-
-
-def _taken(fn: Callable[..., Any], known: Mapping[str, Any]) -> list[str]:
-    """The arguments that a guide takes of those that there are."""
-    try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):
-        return list(known)
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return list(known)
-    for p in parameters:
-        if p.name not in known and p.default is p.empty and p.kind is not p.VAR_POSITIONAL:
-            close = difflib.get_close_matches(p.name, known, 1)
-            raise TautError(
-                "data-missing",
-                site=p.name,
-                found=f"data for {', '.join(known) or 'nothing'}",
-                expected=f"a value for the guide's argument {p.name!r}",
-                remedy=f"rename it to {close[0]!r}" if close else f"leave {p.name!r} out of the guide's arguments",
-            )
-    return [p.name for p in parameters if p.name in known]
 
 
 def _innermost(site: Site) -> Any:

@@ -123,6 +123,13 @@ class Guide(abc.ABC):
         r"""$\log q$ at a point by site, before it is summed; ``None`` where q does not fall apart. Traceable."""
         return None
 
+    def still_log_prob_by_site(
+        self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None
+    ) -> dict[str, Any]:
+        """What `still_log_prob` says at a point, by site, where q falls apart into sites. Traceable."""
+        terms = self.log_prob_by_site(program, params, point, inputs) or {}
+        return {name: terms[name] for name in self.still}
+
     @abc.abstractmethod
     def draws(
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator

@@ -17,7 +17,7 @@ from taut import dist
 from taut._errors import TautError, TautWarning
 from taut._keys import jax_key
 from taut._precision import scope
-from taut.core import log_density, warn
+from taut.core import Site, log_density, warn
 from taut.guides._agreement import outside
 from taut.guides._binding import FIRST_DRAWS, Binding, Start, start
 from taut.guides._binding import bind as bind_function
@@ -85,13 +85,23 @@ class Program(Guide):
 
     @property
     def still(self) -> dict[str, str]:
-        """Sites whose draws do not follow their parameters smoothly, with their families."""
+        """Sites whose draws do not follow their parameters smoothly, with their families.
+
+        Mixtures follow their components, not their weights.
+        """
         return self._bound().still
 
     def still_log_prob(self, program: Model, params: Mapping[str, Any], key: jax.Array, inputs: Any = None) -> Any:
         """See `Guide`."""
         sites = self._bound().run(program, _needed(inputs), key=key, params=params)
-        return sum((jnp.sum(log_density(sites[name])) for name in self.still), jnp.zeros(()))
+        return sum((jnp.sum(_score(sites[name])) for name in self.still), jnp.zeros(()))
+
+    def still_log_prob_by_site(
+        self, program: Model, params: Mapping[str, Any], point: Any, inputs: Any = None
+    ) -> dict[str, Any]:
+        """See `Guide`."""
+        sites = self._bound().run(program, _needed(inputs), params=params, values=point)
+        return {name: _score(sites[name]) for name in self.still}
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
         """Initial values on the real line; first draws at these are checked against the model's supports."""
@@ -160,7 +170,9 @@ class Program(Guide):
     def log_prob_by_site(
         self, program: Model, params: Mapping[str, Any], point: Any, inputs: Any = None
     ) -> dict[str, Any] | None:
-        """See `Guide`: over each site's batch shape."""
+        """See `Guide`: over each site's batch shape; ``None`` with auxiliary draws, which are no site of the model."""
+        if self._bound().base:
+            return None
         sites = self._bound().run(program, _needed(inputs), params=params, values=point)
         return {name: log_density(sites[name]) for name in program.latents}
 
@@ -274,6 +286,11 @@ def _draws(guide: Program, program: Model, params: Any, words: Any, inputs: Any)
         return guide.sample_and_log_prob(program, real, jax.random.wrap_key_data(words), inputs)
 
     return jax.vmap(one)(words)
+
+
+def _score(site: Site) -> Any:
+    """A site's log density where only what its draw does not follow can move it."""
+    return log_density(replace(site, fn=dist.unfollowed(site.fn), value=jax.lax.stop_gradient(site.value)))
 
 
 def _log_q(program: Model, sites: Trace) -> Any:

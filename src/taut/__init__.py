@@ -8,7 +8,7 @@ from typing import Any
 from taut import algorithms, dist, gradients, guides, handlers, objectives
 from taut._errors import TautError, TautWarning
 from taut.core import deterministic, factor, param, plate, sample, transformed
-from taut.fitting import Estimate, Fit, FittedGuide, fit, fit_mle, load, load_guide
+from taut.fitting import Checkpoint, Estimate, Fit, FittedGuide, fit, fit_mle, load, load_guide
 from taut.interop import density
 from taut.problem import Problem
 
@@ -25,6 +25,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Checkpoint",
     "Estimate",
     "Fit",
     "FittedGuide",

@@ -90,9 +90,11 @@ class Run:
 
     Args:
         on_step: called with each step's `Progress`.
+        on_state: called with each state and the history so far, and at the end with ``True`` besides.
     """
 
     on_step: Callable[[Progress], None] | None = None
+    on_state: Callable[..., None] | None = None
     history: list[Progress] = field(default_factory=list)
 
     def __call__(
@@ -111,6 +113,10 @@ class Run:
                 self.history.append(progress)
                 if self.on_step is not None:
                     self.on_step(progress)
+                if self.on_state is not None:
+                    self.on_state(state, self.history)
         except KeyboardInterrupt:
             status = "interrupted"
+        if self.on_state is not None:
+            self.on_state(state, self.history, True)
         return replace(algorithm.finish(problem, guide, state, status), state=state)

@@ -1,5 +1,6 @@
 """`fit`, its result, and keeping it."""
 
+from taut.fitting._checkpoint import Checkpoint
 from taut.fitting._evidence import pool_of
 from taut.fitting._fit import fit
 from taut.fitting._guide_view import FittedGuide, load_guide
@@ -7,4 +8,15 @@ from taut.fitting._marginal import Marginal
 from taut.fitting._mle import Estimate, fit_mle
 from taut.fitting._result import Fit, load
 
-__all__ = ["Estimate", "Fit", "FittedGuide", "Marginal", "fit", "fit_mle", "load", "load_guide", "pool_of"]
+__all__ = [
+    "Checkpoint",
+    "Estimate",
+    "Fit",
+    "FittedGuide",
+    "Marginal",
+    "fit",
+    "fit_mle",
+    "load",
+    "load_guide",
+    "pool_of",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,6 +32,7 @@ from taut.algorithms import (
 from taut.data import Batches
 from taut.fitting._amortisation import amortisation_notes
 from taut.fitting._by_hand import as_family
+from taut.fitting._checkpoint import Checkpoint, Keeper
 from taut.fitting._discrete import all_discrete, problem_for, weigh_all_discrete, with_discrete
 from taut.fitting._guide_view import FittedGuide, view_of
 from taut.fitting._loss import observations
@@ -70,6 +72,7 @@ def fit(
     progress: bool | None = None,
     allow: Mapping[str, str | Iterable[str]] | None = None,
     resume: Fit | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> Fit:
     r"""Fit a posterior and judge it.
 
@@ -97,6 +100,7 @@ def fit(
         allow: by data entry, codes of checks that it is exempt from: ``{"labels": "unused-argument"}``.
         resume: a fit of the same model, guide and `SVI` that was interrupted or used up its steps; an interrupted run
             goes on as if it had not been, bit for bit.
+        checkpoint: a file for the state of a long run, or a `taut.Checkpoint`; the same call goes on from it.
 
     Returns:
         A `Fit`.
@@ -131,6 +135,10 @@ def fit(
     run = Run()
     with _progress(algorithm, progress) as run.on_step:
         state = None if resume is None else state_from(resume.state, algorithm, working, family, key)
+        if checkpoint is not None and state is None:
+            keeper = Keeper(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
+            state, before = keeper.begin(run, algorithm, working, family, key)
+            run.history.extend(before)
         if begin is not None and state is None:
             state = warm(algorithm, working, family, key, begin.params, begin.model_params)
         solution = run(algorithm, working, family, key, state) if problem.latents else all_discrete(problem, key)

@@ -35,6 +35,13 @@ def state_from(
     """
     if not isinstance(algorithm, SVI) or not leaves:
         raise _refusal(f"resume with {type(algorithm).__name__}", "a fit by SVI, and the SVI to go on with")
+    return restored(leaves, algorithm, problem, guide, key)
+
+
+def restored(
+    leaves: tuple[np.ndarray, ...], algorithm: Algorithm, problem: Problem, guide: Guide, key: int | jax.Array
+) -> Any:
+    """A state put together again from its arrays; arguments as for `state_from`."""
     fresh = algorithm.init(problem, guide, key)
     expected, treedef = jax.tree.flatten(fresh)
     shapes = [np.shape(leaf) for leaf in expected]

@@ -15,7 +15,8 @@ import taut
 from taut import dist
 from taut._errors import TautError
 from taut.algorithms import SVI
-from taut.diagnostics import CORRECTED, TRUSTED
+from taut.diagnostics import CORRECTED, NOT_TRUSTED, TRUSTED
+from taut.fitting._relabelling import orders
 
 stats: Any = scipy.stats
 MOVES = np.array([[0.8, 0.2], [0.3, 0.7]])
@@ -165,3 +166,57 @@ def test_exchangeable_components_are_both_covered_or_not_trusted():
         # Both labellings: a share of .5 each, within the error of 16,000 draws and of a mixture's weights.
         assert abs(np.mean(fit["mu"].values[:, 0] < 0) - 0.5) < 0.03
         assert np.all(np.abs(fit.probabilities("z") - 0.5) < 0.06)
+
+
+def three(y: Any, w: Any = None) -> None:
+    mu = taut.sample("mu", dist.Normal(0.0, 5.0).expand([3]).to_event(1))
+    moves = taut.sample("moves", dist.Dirichlet(jnp.ones((3, 3))).to_event(1))
+    chance = taut.sample("chance", dist.Dirichlet(jnp.ones(3))) if w is None else w
+    with taut.plate("rows", len(y)):
+        a = taut.sample("a", dist.Categorical(chance))
+        b = taut.sample("b", dist.Categorical(moves[a]))
+        taut.sample("y", dist.Normal(mu[a] + mu[b], 0.3), obs=y)
+
+
+def test_the_orders_that_draws_hold_are_counted():
+    """Draws made by hand: of all orders alike, of the three cyclic ones, of one; and a model without exchange."""
+    y, rng, n = np.array([-6.0, -5.7, 0.1, 6.2]), np.random.default_rng(0), 6000
+    cycles = np.array([[0, 1, 2], [1, 2, 0], [2, 0, 1]])
+    every = np.array(list(itertools.permutations(range(3))))
+
+    def draws(ways: np.ndarray) -> dict[str, np.ndarray]:
+        way = ways[rng.integers(len(ways), size=n)]
+        mu = np.take_along_axis(np.array([-3.0, 0.0, 3.0]) + 0.1 * rng.normal(size=(n, 3)), way, 1)
+        return {"mu": mu, "moves": rng.dirichlet(np.ones(3), (n, 3)), "chance": rng.dirichlet(np.ones(3), n)}
+
+    problem = taut.Problem(three, dict(y=y))
+    # Half a sum of six shares' differences from 1/6: 0, 1/2, 5/6, to the noise of 6,000 draws.
+    for ways, held, off in ((every, 6, 0.0), (cycles, 3, 0.5), (every[:1], 1, 5 / 6)):
+        found = orders(problem, draws(ways), np.zeros(0))
+        assert found is not None and found.components == (0, 1, 2) and (found.name == "mu" or off == 0.0)
+        assert (found.number, found.held) == (6, held) and abs(found.off - off) < 0.03
+    # Two components alike and one apart; all apart.
+    for w, number in ((np.array([0.2, 0.2, 0.6]), 2), (np.array([0.1, 0.2, 0.7]), None)):
+        kept = draws(every[:1])
+        del kept["chance"]
+        found = orders(taut.Problem(three, dict(y=y, w=w)), kept, np.zeros(0))
+        assert (None if found is None else found.number) == number
+        assert found is None or found.components == (0, 1)
+
+
+def test_three_exchangeable_components_are_not_trusted_with_half_of_their_orders():
+    y = np.concatenate([np.linspace(-5.0, -3.0, 6), np.linspace(0.0, 1.0, 5), np.linspace(4.0, 6.0, 8)])
+
+    def model(y: Any) -> None:
+        mu = taut.sample("mu", dist.Normal(0.0, 5.0).expand([3]).to_event(1))
+        with taut.plate("rows", len(y)):
+            z = taut.sample("z", dist.Categorical(jnp.ones(3) / 3))
+            taut.sample("y", dist.Normal(mu[z], 0.7), obs=y)
+
+    fit = taut.fit(model, dict(y=y))
+    shares = np.unique(np.argsort(fit["mu"].values, axis=1), axis=0, return_counts=True)[1] / len(fit["mu"].values)
+    if len(shares) < 6 or shares.min() < 0.05:
+        assert fit.verdict.level == NOT_TRUSTED and "change places" in fit.verdict.headline
+        assert np.isinf(fit.evidence().high)
+    else:
+        assert fit.verdict.level in (TRUSTED, CORRECTED)

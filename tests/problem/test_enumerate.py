@@ -402,3 +402,49 @@ def test_a_switch_outside_of_a_subsampled_plate_is_refused():
     error = refused(model, dict(y=Y), subsample=True)
     assert (error.code, error.site) == ("bad-combination", "y")
     taut.Problem(model, dict(y=Y))  # on the whole data it is a switch like any other
+
+
+def of_vectors(kind: str) -> Callable[..., None]:
+    """A mixture of two Gaussians of vectors, each with a location and a shape of its own."""
+
+    def model(y: Any) -> None:
+        loc = taut.sample("loc", dist.Normal(jnp.zeros((2, 2)), 1.0).to_event(2))
+        scale = taut.sample("scale", dist.HalfNormal(jnp.ones((2, 2))).to_event(2))
+        factor = taut.sample("factor", dist.LKJCholesky(2, 1.0))
+        with taut.plate("rows", len(y)):
+            z = taut.sample("z", dist.Bernoulli(0.4))
+            diagonal = scale[..., None] * jnp.eye(2)
+            shape = {
+                "shared": {"scale_tril": factor},
+                "scaled": {"scale_tril": scale[z][..., None] * factor},
+                "covariance": {"covariance_matrix": diagonal[z]},
+                "precision": {"precision_matrix": diagonal[z]},
+            }[kind]
+            taut.sample("y", dist.MultivariateNormal(loc[z], **shape), obs=y)
+
+    return model
+
+
+@pytest.mark.parametrize("kind", ["shared", "scaled", "covariance", "precision"])
+def test_rows_of_vectors_are_apart_through_solves_and_decompositions(kind: str):
+    y = np.random.default_rng(0).normal(size=(6, 2))
+    problem = taut.Problem(of_vectors(kind), dict(y=y))
+    assert problem.program.sums is not None and problem.program.sums.evaluations == 2
+    found = problem.constrain(np.random.default_rng(3).normal(size=(1, problem.dim)))
+    values = {name: np.asarray(found[name][0]) for name in problem.latents}
+    loc, scale, factor = values["loc"], values["scale"], values["factor"]
+
+    def covariance(z: int) -> np.ndarray:
+        scaled = scale[z][:, None] * factor
+        return {
+            "shared": factor @ factor.T,
+            "scaled": scaled @ scaled.T,
+            "covariance": np.diag(scale[z]),
+            "precision": np.diag(1 / scale[z]),
+        }[kind]
+
+    def rows(z: int) -> np.ndarray:
+        return scipy.stats.multivariate_normal.logpdf(y, loc[z], covariance(z))
+
+    exact = np.logaddexp(np.log(0.6) + rows(0), np.log(0.4) + rows(1)).sum()
+    assert float(problem.log_joint_by_site(values)["y"]) == pytest.approx(exact, abs=1e-9)

@@ -16,6 +16,7 @@ from taut.diagnostics._verdict import (
     Evidence,
     Limits,
     Modes,
+    Orders,
     Verdict,
 )
 from taut.diagnostics._verification import Verification, against
@@ -35,6 +36,7 @@ __all__ = [
     "EvidenceLine",
     "Limits",
     "Modes",
+    "Orders",
     "Pool",
     "Verdict",
     "Verification",

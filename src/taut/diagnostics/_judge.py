@@ -32,6 +32,7 @@ _ADVICE = {
     "flat": "Give the named scalars a proper prior, or data that speak of them.",
     "support": "Restrict the guide to the model's support, or look for a latent whose density is not finite.",
     "modes": "Break the symmetry in the model, run more starts, or use a guide that is a mixture.",
+    "orders": "Order the components: mu = jnp.stack([low, low + gap]), gap = taut.sample('gap', dist.HalfNormal(5.0)).",
     "fresh": "Use more fixed draws: the fit has learnt the ones it has.",
     "elbo": "Use a guide with lighter tails: the ELBO of this one has no reliable mean.",
     "reweighting": "Use a richer guide, restate hierarchies non-centred, or sample with MCMC.",
@@ -106,6 +107,15 @@ def _checks(evidence: Evidence, limits: Limits) -> Iterator[Check]:
         yield _check("modes", modes.found == 1, found, "q covers one, and no weight can show the others", "both")
         found = f"{modes.reached} of {modes.starts} starts reached the best mode (needed: {limits.starts})"
         yield _check("starts", modes.reached >= limits.starts, found, "a better one may have been missed", "both")
+    if evidence.orders is not None:
+        o = evidence.orders
+        which = ", ".join(map(str, o.components))
+        found = (
+            f"Components {which} of {o.name} may change places without the density changing; of their {o.number} "
+            f"orders, equally probable, the draws hold {o.held}"
+        )
+        hint = "what is said of one component is that of some orders only"
+        yield _check("orders", o.off < limits.orders, found, hint, "both")
     if evidence.fit_minus_fresh is not None:
         gap, se = evidence.fit_minus_fresh
         allowed = limits.gap + 2.0 * se
@@ -253,7 +263,7 @@ def _advice(level: str, evidence: Evidence, failing: list[Check]) -> str:
     if "converged" in names:
         table = _ADVICE["converged"]
         return table.get(status, "Run again to convergence.") if isinstance(table, dict) else table
-    for name in ("support", "modes", "starts", "elbo", "fresh"):
+    for name in ("support", "orders", "modes", "starts", "elbo", "fresh"):
         if name in names:
             return str(_ADVICE["modes" if name == "starts" else name])
     return str(_ADVICE["smc" if names & {"smc", "islands", "funnel"} else "reweighting"])

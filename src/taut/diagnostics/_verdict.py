@@ -69,6 +69,7 @@ class Limits:
     funnel: int = 3
     evidence: float = 0.3
     evidence_se: float = 0.1
+    orders: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,25 @@ class Modes:
 
 
 @dataclass(frozen=True)
+class Orders:
+    """How draws are spread over the orders of components that may change places without the density changing.
+
+    Attributes:
+        name: the latent that shows it.
+        components: which of its components.
+        number: how many orders they have; each has one share of the posterior.
+        held: orders with at least a tenth of that share.
+        off: half the sum of the differences between the shares of draws and those of the posterior.
+    """
+
+    name: str
+    components: tuple[int, ...]
+    number: int
+    held: int
+    off: float
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The facts that `judge` reads. Only plain values: no arrays of draws, no model, no guide.
 
@@ -101,6 +121,7 @@ class Evidence:
         notes: sentences passed through to the reader.
         verification: what SMC from q to the posterior says, or None if none was run.
         skipped: whether the user asked for no verification.
+        orders: of components that may change places, or None where there are none.
     """
 
     status: str
@@ -112,6 +133,7 @@ class Evidence:
     notes: tuple[str, ...] = ()
     verification: Verification | None = None
     skipped: bool = False
+    orders: Orders | None = None
 
 
 @dataclass(frozen=True)

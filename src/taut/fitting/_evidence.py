@@ -115,8 +115,8 @@ def _confirmed(fit: Fit) -> bool:
 
 
 def _misses_modes(fit: Fit) -> bool:
-    """Whether starts found modes that q does not cover: then every estimate is that of a part of the evidence."""
-    return any(check.name == "modes" and not check.passed for check in fit.verdict.checks)
+    """Whether q is known to cover only some modes, or orders of components: estimates are of a part of the evidence."""
+    return any(check.name in ("modes", "orders") and not check.passed for check in fit.verdict.checks)
 
 
 def _backed(line: EvidenceLine, fit: Fit) -> EvidenceLine:

@@ -38,6 +38,7 @@ from taut.fitting._guide_view import FittedGuide, view_of
 from taut.fitting._loss import observations
 from taut.fitting._on_batches import choose_for_batches, numbers_of_batches, to_be_weighed, weigh_any
 from taut.fitting._params import params_of
+from taut.fitting._relabelling import orders
 from taut.fitting._remarks import has_no_mean, remarks
 from taut.fitting._result import Fit
 from taut.fitting._resume import state_from, state_leaves
@@ -45,7 +46,7 @@ from taut.fitting._verify import Verified, verify_solution, worth_verifying
 from taut.fitting._verify_large import verify_large
 from taut.fitting._weigh import Weighed, one_row
 from taut.guides import Delta, Flow, FullRank, Guide, LowRank, MeanField, Program, bind
-from taut.problem import Problem, sum_notes
+from taut.problem import REPARAM_BASE, Problem, sum_notes
 
 DRAWS = 16_000
 SURE_KL = 0.005  # nats: a q closer than this tells the evidence better than particles do
@@ -251,8 +252,10 @@ def _judge(
     moments = None
     if weighed.log_weights is not None and np.isfinite(weighed.log_weights).any():
         # Without a continuous latent there is no moment to be wrong about.
-        drawn = weighed.coordinates or {"nothing": np.zeros(weighed.log_weights.size)}
-        moments = diagnostics.compare(drawn, weighed.log_weights)
+        coordinates = weighed.coordinates or {"nothing": np.zeros(weighed.log_weights.size)}
+        moments = diagnostics.compare(coordinates, weighed.log_weights)
+    drawn = weighed.values if verified is None else verified.values
+    known = not skipped and problem.batches is None and bool(problem.summed) and bool(problem.latents)
     evidence = diagnostics.Evidence(
         status=solution.status,
         weighing=weighing,
@@ -263,6 +266,7 @@ def _judge(
         notes=(*problem.notes, *solution.notes, *notes),
         verification=None if verified is None else verified.facts,
         skipped=skipped and bool(problem.latents),
+        orders=orders(problem, drawn, solution.model_params) if known else None,
     )
     return diagnostics.judge(evidence)
 
@@ -272,7 +276,8 @@ def _kinds(problem: Problem, values: Mapping[str, np.ndarray]) -> tuple[dict[str
     for name in values:
         latent = problem.latents.get(name, problem.summed.get(name))
         if latent is not None:
-            kinds[name], supports[name] = "latent", latent.support
+            base = REPARAM_BASE in problem.program.sites[name].infer
+            kinds[name], supports[name] = "base" if base else "latent", latent.support
         elif name in problem.params:
             kinds[name], supports[name] = "param", problem.params[name].support
         else:

@@ -32,6 +32,8 @@ from taut.problem._labels import (
 )
 from taut.problem._reach import _CALLS, _ELEMENTWISE, _MOVES, _body
 
+# Primitives on stacks of matrices, in their last two axes.
+_MATRICES = ("cholesky", "lu", "eigh", "triangular_solve")
 # Columns set aside for what a loop reads by its counter.
 _READS = 100_000
 
@@ -125,6 +127,8 @@ class _Walk(Labelling):
             return [self.either([*parts, chosen], v.aval.size) for parts, v in zip(zip(*branches), eqn.outvars)]
         if name == "scan":
             return self.loop(eqn, sources, values)
+        if name in _MATRICES:
+            return self.matrices(eqn, sources)
         if len(eqn.outvars) == 1:
             found = self.apart(eqn, sources, values)
             if found is not None:
@@ -177,6 +181,29 @@ class _Walk(Labelling):
             places[tuple(slice(s, s + m) for s, m in zip(starts, shape))] = ids[0].size + ids[1]
             return take(self.stacked(sources[:2], [i.size for i in ids[:2]]), places.ravel())
         return None
+
+    def matrices(self, eqn: Any, sources: list[Labels]) -> list[Labels]:
+        """Stacks of matrices: each is decomposed or solved for alone, each right-hand side apart from the others."""
+        parts = []
+        for place, (labels, v) in enumerate(zip(sources, eqn.invars)):
+            ids = ids_of(v)
+            apart = ids.ndim - (1 if eqn.params["left_side"] else 2) if place else None
+            # Of a matrix all entries; of right-hand sides the column, or the row, that is solved for.
+            lost = tuple(a for a in (ids.ndim - 2, ids.ndim - 1) if a != apart)
+            parts.append((self.along(labels, ids, lost, keep=False), apart))
+        found = []
+        for v in eqn.outvars:
+            shape = v.aval.shape
+            batch = eqn.invars[0].aval.shape[:-2]
+            wide = []
+            for labels, apart in parts:
+                kept = (*batch, shape[apart]) if apart is not None else batch
+                rest = [1] * (len(shape) - len(batch))
+                if apart is not None:
+                    rest[apart - len(batch)] = shape[apart]
+                wide.append(take(labels, np.broadcast_to(numbered(kept).reshape(*batch, *rest), shape).ravel()))
+            found.append(self.either(wide, v.aval.size))
+        return found
 
     def read(self, eqn: Any, sources: list[Labels], values: list[Known], size: int) -> Labels:
         """Elements that a loop picks by its counter: labels of their own, which are looked up round by round."""

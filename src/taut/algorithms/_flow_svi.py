@@ -106,12 +106,12 @@ class FlowSVI(Algorithm):
             )
         # A missing extra is told before the Gaussian is fitted.
         guide.from_gaussian(problem, np.zeros(problem.dim), np.ones(problem.dim))
-        return State(key, self.gaussian.init(problem, FullRank(guide.centredness), key), None)
+        return State(key, self.gaussian.init(problem, FullRank(guide.centredness, guide.start), key), None)
 
     def step(self, problem: Problem, guide: Guide, state: State) -> tuple[State, Progress]:
         """One phase of the Gaussian's fit, or one chunk of steps of the flow's."""
         assert isinstance(guide, Flow)
-        base = FullRank(guide.centredness)
+        base = FullRank(guide.centredness, guide.start)
         if state.flow is None:
             gaussian, progress = self.gaussian.step(problem, base, state.gaussian)
             state = state._replace(gaussian=gaussian)
@@ -137,7 +137,7 @@ class FlowSVI(Algorithm):
             return found
         bent = self._svi(problem, guide).finish(problem, guide, state.flow, status)
         noise = pool(_PAIRS, problem.dim, generator(state.key, _STREAM))
-        base = FullRank(guide.centredness)
+        base = FullRank(guide.centredness, guide.start)
         gains = log_weights(problem, guide, bent, noise) - log_weights(problem, base, found, noise)
         gain, se = float(np.mean(gains)), paired_standard_error(gains)
         if not gain > _SURE * se:
@@ -151,7 +151,7 @@ class FlowSVI(Algorithm):
         return replace(bent, modes=found.modes, flat=found.flat, notes=(*bent.notes, note))
 
     def _gaussian(self, problem: Problem, guide: Flow, state: State) -> Solution:
-        base = FullRank(guide.centredness)
+        base = FullRank(guide.centredness, guide.start)
         status = self.gaussian.terminate(problem, base, state.gaussian) or "interrupted"
         return self.gaussian.finish(problem, base, state.gaussian, status)
 

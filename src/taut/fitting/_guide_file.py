@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,11 @@ def write_guide(
     params: Mapping[str, np.ndarray],
     model_params: np.ndarray,
     problem: Problem,
+    kept: Mapping[str, np.ndarray],
 ) -> None:
-    """Write a guide to a file of its own."""
+    """Write a guide to a file of its own, with draws where its parameters alone cannot tell its marginals."""
     header, arrays = guide_parts(name, family, params, model_params, problem)
-    write_archive(path, header, arrays)
+    write_archive(path, header, arrays | {f"draws/{site}": value for site, value in kept.items()})
 
 
 def guide_parts(
@@ -44,8 +45,8 @@ def guide_parts(
 
 def read_guide(
     path: str | os.PathLike[str], guide: Any = None
-) -> tuple[str, dict[str, np.ndarray], np.ndarray, Guide | None, Problem]:
-    """What `write_guide` wrote: the family's name, its parameters, the model's, the family, the skeleton."""
+) -> tuple[str, dict[str, np.ndarray], np.ndarray, Guide | None, Problem, dict[str, np.ndarray]]:
+    """What `write_guide` wrote: the family's name, its parameters, the model's, the family, the skeleton, draws."""
     header, arrays = read_archive(path)
     if _KEY not in header:
         raise TautError(
@@ -60,7 +61,7 @@ def read_guide(
 
 def guide_from(
     header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], guide: Any = None
-) -> tuple[str, dict[str, np.ndarray], np.ndarray, Guide | None, Problem]:
+) -> tuple[str, dict[str, np.ndarray], np.ndarray, Guide | None, Problem, dict[str, np.ndarray]]:
     """The guide in a header and arrays; see `read_guide`."""
     kept = header[_KEY]
     name = kept["name"]
@@ -77,37 +78,48 @@ def guide_from(
             )
     else:
         family = _family(name, kept["settings"])
-    return name, params, arrays["model"], family, skeleton_from(kept)
+    draws = {key.removeprefix("draws/"): value for key, value in arrays.items() if key.startswith("draws/")}
+    return name, params, arrays["model"], family, skeleton_from(kept), draws
 
 
 def settings(family: Guide | None) -> dict[str, Any] | None:
     """The settings of a family in plain values; ``None`` for one that a file cannot keep: it holds a function."""
     if family is None or not is_dataclass(family) or getattr(guides, type(family).__name__, None) is not type(family):
         return None
+    if isinstance(family, guides.Combine):
+        family = replace(family, bound=())  # made of the parts again, on a problem
     found = {}
     for entry in fields(family):
-        value = getattr(family, entry.name)
-        if not entry.compare:  # where a fit began, not what it is
-            continue
-        if not _is_plain(value):
-            return None
-        found[entry.name] = {"bytes": value.hex()} if isinstance(value, bytes) else value
+        if entry.compare:  # else it is where a fit began, not what it is
+            try:
+                found[entry.name] = _plain(getattr(family, entry.name))
+            except TypeError:
+                return None
     return found
 
 
-def _is_plain(value: Any) -> bool:
+def _plain(value: Any) -> Any:
+    if isinstance(value, Guide):
+        kept = settings(value)
+        if kept is None:
+            raise TypeError
+        return {"guide": type(value).__name__, "settings": kept}
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
     if isinstance(value, tuple):
-        return all(_is_plain(item) for item in value)
-    return value is None or isinstance(value, bool | int | float | str | bytes)
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError
 
 
 def _family(name: str, kept: Mapping[str, Any] | None) -> Guide | None:
     if kept is None:
         return None
-    return getattr(guides, name)(**{key: _tuples(value) for key, value in kept.items()})
+    return getattr(guides, name)(**{key: _value(value) for key, value in kept.items()})
 
 
-def _tuples(value: Any) -> Any:
+def _value(value: Any) -> Any:
     if isinstance(value, dict):
-        return bytes.fromhex(value["bytes"])
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+        return bytes.fromhex(value["bytes"]) if "bytes" in value else _family(value["guide"], value["settings"])
+    return tuple(_value(item) for item in value) if isinstance(value, list) else value

@@ -27,6 +27,7 @@ from taut.guides import Flat, Guide
 from taut.problem import Problem
 
 _DRAWS = 16_000  # of which moments are made where they are not exact
+_MOST_KEPT = 2**21  # numbers: a guide that cannot be drawn from without its model keeps so many of its draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,7 @@ class FittedGuide:
         model_params: unconstrained values of the model's own parameters, ``float[P]``.
         family: the guide; ``None`` for one of the user's own that was loaded without its function.
         problem: the problem; what a file keeps of it, for a loaded guide.
+        kept: draws that came with a loaded guide, for one that cannot be drawn from without its model.
 
     Example:
         >>> def model(y):
@@ -59,6 +61,7 @@ class FittedGuide:
     model_params: np.ndarray
     family: Guide | None
     problem: Problem = field(repr=False)
+    kept: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         return self.name
@@ -133,7 +136,7 @@ class FittedGuide:
         if exact is not None and all(self._one_by_one(n) and self._is_identity(n) for n in names):
             index = np.concatenate([np.arange(self.problem.dim)[self.problem.layout[n]] for n in names])
             return exact[np.ix_(index, index)]
-        flat = np.concatenate([self._drawn[n].reshape(_DRAWS, -1) for n in names], axis=1)
+        flat = np.concatenate([self._drawn[n].reshape(len(self._drawn[n]), -1) for n in names], axis=1)
         return weighted_cov(flat, flat, None)
 
     def corr(self, first: str | Sequence[str], second: str | None = None) -> np.ndarray:
@@ -192,13 +195,16 @@ class FittedGuide:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Save parameters, names, shapes, supports and maps: no model, no data, no pickle; see `taut.load_guide`.
 
+        Guides that are functions of the model or its data keep 16,000 draws too (fewer where sites are large), so that
+        marginals and covariances need neither.
+
         Args:
             path: the file.
 
         Returns:
             Its path.
         """
-        write_guide(path, self.name, self.family, self.params, self.model_params, self.problem)
+        write_guide(path, self.name, self.family, self.params, self.model_params, self.problem, self._to_keep())
         return Path(path)
 
     def on(self, problem: Problem) -> FittedGuide:
@@ -212,7 +218,7 @@ class FittedGuide:
         """
         check_same_model(self.problem, problem)
         family = None if self.family is None else guides.bind(self.family, problem)
-        return replace(self, problem=problem, family=family)
+        return replace(self, problem=problem, family=family, kept={})
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -240,8 +246,20 @@ class FittedGuide:
         return self.ready.draws(self.problem, self.params, 1, np.random.default_rng(0))[0]
 
     @cached_property
-    def _drawn(self) -> dict[str, np.ndarray]:
-        return self.draws(_DRAWS, 0)
+    def _drawn(self) -> Mapping[str, np.ndarray]:
+        return self.kept or self.draws(_DRAWS, 0)
+
+    def _to_keep(self) -> Mapping[str, np.ndarray]:
+        """Draws for the file, where those that load it could make none."""
+        if isinstance(self.problem, Skeleton):
+            return self.kept
+        if self.name not in _WITH_MODEL:
+            lam = np.asarray(self._example.centredness, float)
+            simple = mapped(self.problem, self._supports, np.zeros((1, self.problem.dim)), lam)
+            if len(simple) == len(self.problem.latents):
+                return {}
+        scalars = sum(int(np.prod(latent.shape, dtype=int)) for latent in self.problem.latents.values())
+        return {name: value[: max(1, _MOST_KEPT // max(scalars, 1))] for name, value in self._drawn.items()}
 
     @cached_property
     def _supports(self) -> dict[str, Any]:
@@ -329,9 +347,9 @@ def view_of(problem: Problem, solution: Solution) -> FittedGuide:
 def load_guide(path: str | os.PathLike[str], guide: Any = None) -> FittedGuide:
     """Read a guide that `FittedGuide.save` wrote, or the guide of a fit that `Fit.save` wrote.
 
-    No code is run, and neither model nor data are needed for draws, densities, marginals and covariances; only for a
-    site whose map from the real line depends on other latents, and for guides that are functions of the data, does it
-    have to be put on a problem first: ``taut.load_guide(path).on(problem)``.
+    No code is run, and neither model nor data are needed for marginals and covariances. Nor are they for fresh draws
+    and densities, but where the map of a site depends on other latents, and for guides that are functions of the model
+    or its data: such a guide has to be put on a problem first, ``taut.load_guide(path).on(problem)``.
 
     Args:
         path: the file.

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from taut import diagnostics
-from taut.algorithms import SMCResult, SMCSettings, Solution, smc, smc_applicable
+from taut.algorithms import SMCResult, SMCSettings, Solution, smc
 from taut.diagnostics import Verification, Weighing
+from taut.fitting._nearby import gaussian_near
 from taut.fitting._weigh import Weighed, coordinates_of
-from taut.guides import FullRank, GaussianMixture, NoiseGuide
+from taut.guides import GaussianMixture
 from taut.problem import Problem, elements
 
 # A q this close is only checked; any other is expected to be replaced by its moved draws.
@@ -25,7 +26,6 @@ _REPLACE_MODES = SMCSettings(particles=2048, moves=32)
 # Array elements that one run may compute, some minutes on one core.
 _MOST_WORK = 2 * 10**11
 _MOST_GRADIENTS = 4_000_000
-_MOST_DENSE = 500  # latents: a matrix of them is still small
 
 
 class Verified(NamedTuple):
@@ -45,6 +45,8 @@ def verify_solution(
 ) -> tuple[Verified | None, tuple[str, ...]]:
     """Carry draws of q to the posterior: few where q is close and they agree with it, many otherwise.
 
+    Where q is of a family that particles cannot be weighed against, they start from a Gaussian near it.
+
     Args:
         problem: the problem on its full data.
         solution: what an algorithm found.
@@ -53,28 +55,17 @@ def verify_solution(
         key: the fit's key.
 
     Returns:
-        `Verified`, or ``None`` where SMC cannot start from the guide or met its limit on gradients; and notes.
+        `Verified`, or ``None`` where SMC has no start or met its limit on gradients; and notes.
     """
-    solution = _dense(problem, solution)
-    if weighing is None or not smc_applicable(solution.guide):
+    if weighing is None:
+        return None, ()
+    begin, same = gaussian_near(problem, solution, key)
+    if begin is None:
         return None, ()
     try:
-        return _verify(problem, solution, weighed, weighing, key)
+        return _verify(problem, begin, weighed, weighing, key, same)
     except KeyboardInterrupt:
         return None, ("the verification was interrupted; the verdict rests on importance weights",)
-
-
-def _dense(problem: Problem, solution: Solution) -> Solution:
-    """The same q as a full-rank Gaussian, where it is one and not too large; else the solution as it is."""
-    guide = solution.guide
-    if not isinstance(guide, NoiseGuide) or smc_applicable(guide) or problem.dim > _MOST_DENSE:
-        return solution
-    root = guide.square_root(problem, solution.params)
-    if root is None:
-        return solution
-    r = np.asarray(np.linalg.qr(root.T, mode="r"))
-    params = FullRank.from_moments(np.asarray(solution.params["loc"], float), (r * np.sign(np.diag(r))[:, None]).T)
-    return replace(solution, guide=FullRank(getattr(guide, "centredness", 1.0)), params=params)
 
 
 def worth_verifying(solution: Solution) -> bool:
@@ -83,15 +74,16 @@ def worth_verifying(solution: Solution) -> bool:
 
 
 def _verify(
-    problem: Problem, solution: Solution, weighed: Weighed, weighing: Weighing, key: int | jax.Array
+    problem: Problem, solution: Solution, weighed: Weighed, weighing: Weighing, key: int | jax.Array, same: bool
 ) -> tuple[Verified | None, tuple[str, ...]]:
+    """Particles from a solution, q itself or a Gaussian near it (not ``same``), compared with the draws of q."""
     several = isinstance(solution.guide, GaussianMixture)
     plans = [_REPLACE_MODES if several else _REPLACE]
     limits = diagnostics.Limits()
     sure = weighing.kl + 2.0 * weighing.kl_se < limits.sure
     if weighing.kl < _CLOSE and not several:
         plans.insert(0, _CHECK)
-    if sure:
+    if sure and same:
         # Weights without a tail bound every error; with one, a drift must be able to show.
         plans.insert(0, replace(_GLANCE, sharp=not weighing.khat < _LIGHT))
     most = min(_MOST_GRADIENTS, _MOST_WORK // max(1, elements(problem.program.closed.jaxpr)))

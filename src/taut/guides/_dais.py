@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,10 +18,10 @@ import numpy as np
 
 from taut._draws import pool
 from taut._errors import TautError
-from taut._keys import generator
 from taut._precision import scope
 from taut.guides._gaussian import flat
 from taut.guides._guide import Flat, NoiseGuide, model_in
+from taut.guides._start import Start, first_loc
 from taut.problem import Problem, Program, count_compilation, log_joint
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -53,6 +53,7 @@ class DAIS(NoiseGuide):
     Args:
         steps: how many, $K$; each costs a gradient of the model.
         centredness: 1 is the model as written, 0 non-centres hierarchical latents; a tuple sets each coordinate.
+        start: where the base begins; near the origin by default.
 
     Source: Geffner, Domke (2021), MCMC variational inference via uncorrected Hamiltonian annealing; Zhang, Hsu, Li,
     Finn, Grosse (2021), Differentiable annealed importance sampling and the perils of gradient noise.
@@ -64,6 +65,7 @@ class DAIS(NoiseGuide):
 
     steps: int = 8
     centredness: float | tuple[float, ...] = 1.0
+    start: Start | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
@@ -103,9 +105,9 @@ class DAIS(NoiseGuide):
         return self
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
-        """A narrow normal near the origin, short steps, even temperatures."""
-        d = problem.dim
-        return self._first(generator(key).uniform(-0.1, 0.1, d), np.full(d, _INITIAL_SCALE))
+        """A narrow normal where the start says, short steps, even temperatures."""
+        loc = first_loc(self.start, problem, self.centredness, key)
+        return self._first(loc, np.full(problem.dim, _INITIAL_SCALE))
 
     def from_gaussian(self, problem: Problem, loc: np.ndarray, factor: np.ndarray) -> dict[str, Any]:
         """See `NoiseGuide`: the base is the mean-field normal nearest to it."""

@@ -3,7 +3,7 @@ r"""A normalising flow on the real line: a Gaussian whose noise is bent first.""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from taut._precision import real_dtype, scope
 from taut.guides._flow_layers import Kind, Layers, Shape, Transformer, layers_of
 from taut.guides._gaussian import FullRank, flat
 from taut.guides._guide import Flat, NoiseGuide
+from taut.guides._start import Start
 from taut.problem import Problem, Program, count_compilation
 
 _SUMMARY = 4000  # draws that `named` is made of
@@ -45,6 +46,7 @@ class Flow(NoiseGuide):
         depth: hidden layers of a network.
         knots: inner knots of a spline.
         centredness: 1 is the model as written, 0 non-centres hierarchical latents; a tuple sets each coordinate.
+        start: where the Gaussian's fit begins; near the origin by default.
 
     Raises:
         TautError: ``bad-argument``; ``missing-extra`` without flowjax.
@@ -64,6 +66,7 @@ class Flow(NoiseGuide):
     depth: int = 1
     knots: int = 8
     centredness: float | tuple[float, ...] = 1.0
+    start: Start | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for name, known in (("kind", ("coupling", "autoregressive")), ("transformer", ("affine", "spline"))):
@@ -76,7 +79,7 @@ class Flow(NoiseGuide):
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
         """The narrow Gaussian that `FullRank` begins with."""
-        return self._around(problem, FullRank(self.centredness).init(problem, key))
+        return self._around(problem, FullRank(self.centredness, self.start).init(problem, key))
 
     def from_gaussian(self, problem: Problem, loc: np.ndarray, factor: np.ndarray) -> dict[str, Any]:
         """See `NoiseGuide`: exactly that Gaussian."""

@@ -14,7 +14,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "ladder").glob("*.md"))
-GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+GUIDES = [
+    *sorted((ROOT / "docs" / "guides").glob("*.md")),
+    *(ROOT / "docs" / f"{n}.md" for n in ("discrete", "evidence")),
+]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"^\| constant \| value \|.*\n\| --- .*\n((?:\|.*\n)+)", re.MULTILINE)
 # A row of a table of constants: where it is written, or the function and its argument; its value; what it is for.

@@ -73,7 +73,9 @@ def judge_stage(stages: Stages, differences: np.ndarray, tolerance: float) -> tu
     if not finite.all():
         return Stages(finished, np.inf, np.inf, 0), bool(np.mean(differences > -np.inf) > 0.5)
     gain = float(np.mean(differences))
-    se = float(np.std(differences, ddof=1) / np.sqrt(len(differences)))
+    # In units of the largest: the squares of a fit that ran away would be infinite, and its loss no loss.
+    unit = max(1.0, float(np.max(np.abs(differences))))
+    se = unit * float(np.std(differences / unit, ddof=1) / np.sqrt(len(differences)))
     quiet = stages.quiet + 1 if abs(gain) <= 2 * se else 0
     status = RUNNING
     if finished >= FEWEST_STAGES:

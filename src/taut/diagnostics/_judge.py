@@ -115,7 +115,7 @@ def _checks(evidence: Evidence, limits: Limits) -> Iterator[Check]:
             f"orders, equally probable, the draws hold {o.held}"
         )
         hint = "what is said of one component is that of some orders only"
-        yield _check("orders", o.off < limits.orders, found, hint, "both")
+        yield _check("orders", o.held == o.number and o.off < limits.orders, found, hint, "both")
     if evidence.fit_minus_fresh is not None:
         gap, se = evidence.fit_minus_fresh
         allowed = limits.gap + 2.0 * se
@@ -245,7 +245,7 @@ def _headline(level: str, evidence: Evidence, failing: list[Check]) -> str:
     if level == UNVERIFIED:
         return f"{UNVERIFIED}: q's draws could not be weighed against the model, so nothing was tested"
     order = {"both": 0, "reweighted": 1, "trusted": 2}
-    first = min(failing, key=lambda check: (check.name != "flat", order[check.gates]))
+    first = min(failing, key=lambda check: (check.name not in ("flat", "orders"), order[check.gates]))
     return f"{NOT_TRUSTED}: {first.text[0].lower() + first.text[1:]}"
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from taut._errors import TautError
+from taut.objectives._iwae import IWAE
 from taut.objectives._objective import Bound, Objective, averaged, whole_particles
 
 MOST_ORDER = 3
@@ -61,6 +62,11 @@ class JVI(Objective):
             "no bound; made for evaluation, models trained by it may be worse than by IWAE"
         )
 
+    @property
+    def yardstick(self) -> Objective:
+        """See `Objective`: uneven weights raise the estimate without end, so that fits are compared by a bound."""
+        return IWAE(self.particles, averaged_over=self.averaged_over)
+
     def reduce(self, log_weights: Any) -> Any:
         """See `Objective`."""
         return jackknifed(log_weights, self.order)
@@ -98,6 +104,11 @@ class DVI(Objective):
             f"delta method over {self.particles} draws{averaged(self)}: near the log evidence and no bound; made for "
             "evaluation"
         )
+
+    @property
+    def yardstick(self) -> Objective:
+        """See `Objective`: uneven weights raise the estimate without end, so that fits are compared by a bound."""
+        return IWAE(self.particles, averaged_over=self.averaged_over)
 
     def reduce(self, log_weights: Any) -> Any:
         """See `Objective`."""

@@ -24,7 +24,7 @@ demo: setup ## fit two hierarchical models and write demo/*.html
 	@$(RUN) examples/demo.py $(ARGS)
 
 test: setup ## run the tests; ruff is one of them
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: setup ## ruff and pyright over the whole tree
 	@$(RUN) -m ruff check . && .venv/bin/python -m ruff format --check . && .venv/bin/python -m pyright $(ARGS)

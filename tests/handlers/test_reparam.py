@@ -286,6 +286,7 @@ def test_strategies_of_numpyros_are_read():
 def discrete_rows() -> None:
     taut.sample("x", dist.Normal(0.0, 1.0))
     taut.sample("p", dist.Dirichlet(jnp.ones(3)))
+    taut.sample("z", dist.Normal(0.0, 1.0), obs=0.5)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +297,9 @@ def discrete_rows() -> None:
         ({"p": Haar(-2)}, "bad-combination", "that dimension"),
         ({"x": Conjugate(dist.Gamma(1.0, 1.0))}, "bad-combination", "both Normal"),
         ({"x": Circular()}, "bad-combination", "circle"),
-        ({"y": Haar()}, "site-missing", "the program has x, p"),
+        ({"y": Haar()}, "site-missing", "the program has x, p, z"),
+        ({"z": LocScale(0.0)}, "bad-combination", "is observed"),
+        ({"x": LocScale(np.zeros(4))}, "bad-combination", "broadcasts to the latent"),
         ({"x": LocScale}, "bad-argument", "LocScale(0.0)"),
         ({"x": 0.5}, "bad-argument", "float as a strategy"),
         ("automatic", "bad-argument", '"auto"'),
@@ -315,6 +318,16 @@ def test_what_is_refused(config: Any, code: str, words: str):
 def test_strategies_check_their_arguments(made: Callable[[], Any]):
     with pytest.raises(TautError, match="bad-argument"):
         made()
+
+
+def test_strategies_are_values():
+    given = np.array([0.0, 0.5])
+    assert LocScale(given) == LocScale([0.0, 0.5]) and hash(LocScale(given)) == hash(LocScale([0.0, 0.5]))
+
+
+def test_what_condition_observes_is_left_alone():
+    inner = handlers.condition(discrete_rows, {"x": 0.3})
+    assert list(taut.Problem(handlers.reparam(inner, {"x": LocScale(0.0)})).latents) == ["p"]
 
 
 def test_a_function_may_choose():

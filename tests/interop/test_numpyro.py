@@ -75,6 +75,49 @@ def test_names_are_numpyros(wrapped: Callable[..., Any], names: list[str]):
     assert list(taut.Problem(wrapped, dict(sigma=SIGMA, y=Y)).layout) == names
 
 
+def test_bases_of_numpyros_reparametrisation_are_no_results():
+    def model(y):
+        tau = numpyro.sample("tau", dist.HalfNormal(1.0))
+
+        def step(last, now):
+            with handlers.reparam(config={"x": LocScaleReparam(0)}):
+                x = numpyro.sample("x", dist.Normal(last, tau))
+            numpyro.sample("y", dist.Normal(x, 1.0), obs=now)
+            return x, None
+
+        with handlers.reparam(config={"mu": LocScaleReparam(0)}):
+            mu = numpyro.sample("mu", dist.Normal(0.0, 2.0 * tau))
+        scan(step, mu, y)
+
+    fit = taut.fit(model, dict(y=Y), guide=taut.guides.MeanField(), verify=False)
+    assert fit.sites == ("tau", "mu", "x")
+    # They are there for those who ask: mu is 2 tau times its base.
+    base = fit["mu_decentered"].values
+    np.testing.assert_allclose(fit["mu"].values, 2 * fit["tau"].values * base, rtol=1e-12)
+    assert fit["x_decentered"].kind == "base" and set(fit.content().sites) == {"tau", "mu", "x"}
+
+
+def test_a_loop_may_start_in_another_width():
+    """As NumPyro's examples do: what is drawn inside is of 64 bits."""
+
+    def model(y):
+        def step(carry, now):
+            state, level = carry
+            state = numpyro.sample("state", dist.Bernoulli(jnp.where(state == 1, 0.7, 0.2)))
+            level = numpyro.sample("level", dist.Normal(level, 1.0))
+            numpyro.sample("y", dist.Normal(level + state, 1.0), obs=now)
+            return (state, level), None
+
+        scan(step, (jnp.ones((), jnp.int32), jnp.zeros((), jnp.float32)), y)
+
+    level = np.array([0.3, -0.2])
+    found = taut.Problem(model, dict(y=Y[:2])).log_joint({"level": level})
+    states = [(0, 0, 0.3 * 0.8), (0, 1, 0.3 * 0.2), (1, 0, 0.7 * 0.3), (1, 1, 0.7 * 0.7)]
+    seen = [p * stats.norm(level + [a, b]).pdf(Y[:2]).prod() for a, b, p in states]
+    prior = stats.norm([0.0, 0.3]).logpdf(level).sum()
+    assert float(found) == pytest.approx(prior + np.log(sum(seen)), abs=1e-9)
+
+
 def test_reparametrised_latents_keep_their_own_names_in_the_results():
     config = {
         "t": CircularReparam(),
@@ -500,7 +543,7 @@ def test_mistakes_in_a_guide_are_sentences_too():
     ("automatic", "remedy"),
     [
         (autoguide.AutoNormal, "guide=taut.guides.MeanField()"),
-        (autoguide.AutoIAFNormal, "leave guide out: taut.fit chooses one"),
+        (autoguide.AutoIAFNormal, "guide=taut.guides.Flow()"),
     ],
 )
 def test_an_automatic_guide_is_answered_with_tauts(automatic: Any, remedy: str):

@@ -75,8 +75,9 @@ def is_from_numpyro(filename: str) -> bool:
 
 
 def is_autoguide(value: Any) -> bool:
-    """Whether a guide is one of NumPyro's automatic ones."""
-    return isinstance(value, numpyro.infer.autoguide.AutoGuide)
+    """Whether a guide is one of NumPyro's automatic ones, or the class of one."""
+    family = value if isinstance(value, type) else type(value)
+    return issubclass(family, numpyro.infer.autoguide.AutoGuide)
 
 
 def without_masks(fn: nd.Distribution) -> tuple[nd.Distribution, Any]:

@@ -16,6 +16,13 @@ _SAME_SHAPE = {
     "AutoMultivariateNormal": "guide=taut.guides.FullRank()",
     "AutoLowRankMultivariateNormal": "guide=taut.guides.LowRank(rank=3)",
     "AutoLaplaceApproximation": "algorithm=taut.algorithms.Laplace()",
+    "AutoBatchedMultivariateNormal": "guide=taut.guides.BlockDense()",
+    "AutoBatchedLowRankMultivariateNormal": "guide=taut.guides.BlockDense()",
+    "AutoIAFNormal": "guide=taut.guides.Flow()",
+    "AutoBNAFNormal": "guide=taut.guides.Flow()",
+    "AutoDAIS": "guide=taut.guides.DAIS()",
+    "AutoSurrogateLikelihoodDAIS": "guide=taut.guides.DAIS()",
+    "AutoGuideList": "guide=taut.guides.Combine(...) with a family for each group of latents",
 }
 
 
@@ -26,11 +33,11 @@ def as_family(guide: Guide | Callable[..., Any]) -> Guide:
         TautError: ``bad-argument`` for an automatic guide of NumPyro's.
     """
     if dist.is_autoguide(guide):
-        name = type(guide).__name__
+        name = (guide if isinstance(guide, type) else type(guide)).__name__
         raise TautError(
             "bad-argument",
             site="guide",
-            found=f"{name}, which packs all latents into one vector without names",
+            found=f"NumPyro's {name}, which initialises itself by runs of its own",
             expected="a family of taut.guides, or a function with a site for every latent",
             remedy=_SAME_SHAPE.get(name, "leave guide out: taut.fit chooses one"),
         )

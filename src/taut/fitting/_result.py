@@ -83,8 +83,8 @@ class Fit(Encodes, Enumerated, Noisy):
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Names of all sites, in program order."""
-        return tuple(self.values)
+        """Names of all sites, in program order, but for the bases of latents that NumPyro's `reparam` computes."""
+        return tuple(n for n in self.values if self.kinds[n] != "base")
 
     def __getitem__(self, name: str) -> Marginal:
         if name not in self.values:
@@ -322,8 +322,7 @@ class Fit(Encodes, Enumerated, Noisy):
             advice=self.verdict.advice,
             status=self.status,
             sites={
-                name: report.SiteDraws(self.kinds[name], values, self.supports[name])
-                for name, values in self.values.items()
+                name: report.SiteDraws(self.kinds[name], self.values[name], self.supports[name]) for name in self.sites
             },
             log_weights=self.log_weights,
             covers=corrected,

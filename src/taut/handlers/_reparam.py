@@ -10,6 +10,7 @@ from typing import Any
 from taut._errors import TautError
 from taut.core import Frame, Handler, Site, frames, user_line
 from taut.handlers._strategies import Circular, LocScale, ProjectedNormal, Reparam, Transformed, automatic
+from taut.handlers._values import condition
 
 AUTO = "auto"
 
@@ -30,7 +31,7 @@ class reparam(Handler):
 
     Raises:
         TautError: ``site-missing`` for a name that the program does not have, ``bad-combination`` for a strategy that
-            does not fit its site, ``bad-argument`` for what is no strategy.
+            does not fit its site or whose site is observed, ``bad-argument`` for what is no strategy.
 
     Example:
         >>> import taut
@@ -82,6 +83,7 @@ class _Run(Frame):
         if site.kind == "plate":
             return site
         self.met[site.name] = None
+        self._refuse_data(site)
         if not site.latent or site.value is not None or site.coordinate is not None:
             return site
         if isinstance(self.config, Mapping):
@@ -92,6 +94,20 @@ class _Run(Frame):
         else:
             found = automatic(site.fn)
         return site if found is None else replace(site, coordinate=found)
+
+    def _refuse_data(self, site: Site) -> None:
+        """Refuse a strategy for an observed site; one that `condition` gives a value is left alone."""
+        named = isinstance(self.config, Mapping) and site.name in self.config
+        if not named or not site.observed or any(isinstance(f, condition) and site.name in f.data for f in frames()):
+            return
+        raise TautError(
+            "bad-combination",
+            site=site.name,
+            source=site.source,
+            found=f"a strategy of taut.handlers.reparam for {site.name!r}, which is observed",
+            expected="names of latents: data are at their values, whatever the coordinates",
+            remedy=f"leave {site.name!r} out of the config",
+        )
 
     def check(self) -> None:
         """Refuse names that no site had."""

@@ -85,13 +85,19 @@ class LocScale(Reparam):
     """
 
     centred: float | Literal["learned"] | Any = "learned"
-    takes = "a family with a location and a scale, such as Normal, StudentT, or a transform of one, such as LogNormal"
+    takes = (
+        "a family with a location and a scale, such as Normal, StudentT, or a transform of one, such as LogNormal; "
+        "centred is one number or an array that broadcasts to the latent"
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.centred, str):
             valid = self.centred == "learned"
         else:
-            valid = bool(np.all((np.asarray(self.centred) >= 0) & (np.asarray(self.centred) <= 1)))
+            given = np.asarray(self.centred, float)
+            valid = bool(np.all((given >= 0) & (given <= 1)))
+            # A choice is immutable and hashable: tuples in the place of an array.
+            object.__setattr__(self, "centred", _tuples(given.tolist()))
         if not valid:
             raise TautError(
                 "bad-argument",
@@ -106,9 +112,22 @@ class LocScale(Reparam):
         """See `Reparam`."""
         if dist.centred_chart(fn, 1.0) is None:
             return None
-        learned = isinstance(self.centred, str)
-        centred = learn("centred", 0.5, dist.constraints.unit_interval) if learned else self.centred
-        return dist.centred_chart(fn, centred)
+        if isinstance(self.centred, str):
+            return dist.centred_chart(fn, learn("centred", 0.5, dist.constraints.unit_interval))
+        given = np.asarray(self.centred)
+        return dist.centred_chart(fn, given) if _fits(given.shape, fn.shape()) else None
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _fits(shape: tuple[int, ...], latent: tuple[int, ...]) -> bool:
+    """Whether an array broadcasts to a latent's shape without making it wider."""
+    try:
+        return np.broadcast_shapes(shape, latent) == tuple(latent)
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from taut.problem._arguments import Argument, Source, check_ranges, constrained
 from taut.problem._assignments import Assignments, sum_notes
+from taut.problem._bases import REPARAM_BASE
 from taut.problem._batch import leaves_of
 from taut.problem._coordinates import DISCRETE, Latent, Param, unconstrained_init
 from taut.problem._cost import elements
@@ -22,6 +23,7 @@ from taut.problem._user_code import user_errors
 
 __all__ = [
     "DISCRETE",
+    "REPARAM_BASE",
     "Argument",
     "Assignments",
     "Kernel",

@@ -6,17 +6,19 @@ value comes first, from whatever handler is in force; then the loop runs at all 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from taut import dist
 from taut._errors import TautError
 from taut.core import PlateFrame, Site, apply, frames, key_of, user_line
+from taut.problem._bases import base_note
 
 
 class Loops:
@@ -88,11 +90,12 @@ class _Loop:
     """One loop or branch, and what is known of its sites."""
 
     def __init__(self, msg: dict[str, Any]):
-        self.fn, self.args, self.kwargs = msg["fn"], tuple(msg["args"]), dict(msg["kwargs"])
+        self.fn, self.args, self.kwargs = msg["fn"], _widened(msg["args"]), dict(msg["kwargs"])
         self.known: dict[str, Any] = {}
         self.drawn: dict[str, Any] = {}
         self.forget = False
         self.families: dict[str, dist.Distribution] = {}
+        self.notes: dict[str, dict[str, Any]] = {}
         # scan(body, ...) and cond(predicate, one, other, ...)
         self.reverse = len(self.args) == 5 and bool(self.args[4])
         self.bodies = [place for place, arg in enumerate(self.args[:3]) if callable(arg)]
@@ -123,11 +126,12 @@ class _Loop:
             shapes = jax.eval_shape(once, jax.random.key(0))
         finally:
             self.args = before
-        return {name: {**site, "value": shapes[name]} for name, site in found.items()}
+        notes = {name: {"infer": {**(found[name]["infer"] or {}), **note}} for name, note in self.notes.items()}
+        return {name: {**site, **notes.get(name, {}), "value": shapes[name]} for name, site in found.items()}
 
     def _hear(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "sample":
-            self.families[msg["name"]] = msg["fn"]
+            self.families[msg["name"]], self.notes[msg["name"]] = msg["fn"], base_note()
 
     def place(self, name: str, site: dict[str, Any]) -> dist.Late:
         """What is known of a latent before the loop has run: its support and its shape."""
@@ -164,6 +168,35 @@ class _Loop:
             return replace(site, value=self.turned(value) if latent else value)
 
         return draw
+
+
+def _widened(args: Sequence[Any]) -> tuple[Any, ...]:
+    """The arguments of a loop or a branch with what is carried in one precision.
+
+    Programs start loops at `jnp.zeros(n, jnp.int32)`; what is drawn inside is of the fit's width, and JAX refuses a
+    carry that changes its type.
+    """
+    if callable(args[0]):  # scan(body, init, ...)
+        body, init, *rest = args
+
+        def step(carry: Any, x: Any) -> Any:
+            carry, y = body(carry, x)
+            return _wide(carry), y
+
+        return step, _wide(init), *rest
+    predicate, one, other, operand = args
+    return predicate, lambda x: _wide(one(x)), lambda x: _wide(other(x)), operand
+
+
+def _wide(tree: Any) -> Any:
+    """Numbers of a tree as wide as they can be; JAX's raw keys, which are unsigned, stay as they are."""
+    return jax.tree.map(_widest, tree)
+
+
+def _widest(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray | jax.Array) and leaf.dtype.kind in "fi":
+        return jnp.asarray(leaf, jax.dtypes.canonicalize_dtype(float if leaf.dtype.kind == "f" else int))
+    return leaf
 
 
 def _sites(result: Any) -> Mapping[str, dict[str, Any]]:

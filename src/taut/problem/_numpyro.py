@@ -27,6 +27,7 @@ from taut.core import (
     rows,
     user_line,
 )
+from taut.problem._bases import base_note
 from taut.problem._loops import Loops
 from taut.problem._untraced import HEARD
 from taut.problem._weights import WeightsFound, known_start
@@ -104,7 +105,7 @@ class _Statements:
             mask=mask,
             key=msg["kwargs"].get("rng_key"),
             source=user_line(),
-            infer={k: v for k, v in infer.items() if k != "allow"} if terms is None else {},
+            infer={k: v for k, v in infer.items() if k != "allow"} | base_note() if terms is None else {},
             allow=_exempt(batch, plates) | allowed(msg["name"], infer.get("allow", ())),
         )
 

@@ -34,6 +34,7 @@ CODES: dict[str, str] = {
     "probs-rounded": "A probability is rounded to 0 or 1 before its logarithm is taken.",
     "soft-targets": "A distribution of zeros and ones is given values in between.",
     "unused-argument": "An argument has no effect on the likelihood.",
+    "unrolled": "A loop in Python was unrolled into a program that compiles for long.",
     "batch-total": "The data changed between steps, and no plate says how many rows there are in all.",
     "impossible-start": "No starting point has a finite density.",
     # guides, objectives, algorithms

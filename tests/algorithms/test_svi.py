@@ -13,7 +13,7 @@ import taut
 from taut import dist, gradients, guides, objectives, testing
 from taut._errors import TautError
 from taut.algorithms import SVI, Progress, Run, Solution
-from taut.algorithms._convergence import CONVERGED, PLATEAUED, RUNNING, Stages, judge_stage, stage_bounds
+from taut.algorithms._convergence import CONVERGED, DIVERGED, PLATEAUED, RUNNING, Stages, judge_stage, stage_bounds
 from taut.algorithms._optimizer import optimizer_for
 from taut.problem import Problem, compilations
 
@@ -232,3 +232,30 @@ def test_the_test_for_convergence_is_aware_of_noise():
     stages, _ = judge_stage(stages, 0.5 + 2.0 * rng.standard_normal(400), 0.01)
     assert stages.status == RUNNING
     assert judge_stage(Stages(), -1.0 + 0.1 * rng.standard_normal(200), 0.01)[1] is False
+    # A fit that ran away loses, though the squares of its losses overflow.
+    stages = Stages()
+    for _ in range(3):
+        stages, better = judge_stage(stages, -1e200 * (1.0 + 0.1 * rng.standard_normal(200)), 0.01)
+        assert not better
+    assert stages.status == DIVERGED
+
+
+def test_a_discrete_draw_keeps_the_weight_of_the_kl_term():
+    """By default a draw by the score function has 16 particles: of the objective that was asked for, not of the ELBO.
+
+    z ~ Bern(.3), y ~ N(2 z, 1) = 1.4: the best logit is that of the prior plus the likelihood's over beta.
+    """
+
+    def model(y: Any) -> None:
+        z = taut.sample("z", dist.Bernoulli(0.3))
+        taut.sample("y", dist.Normal(2.0 * z, 1.0), obs=y)
+
+    def guide() -> None:
+        taut.sample("z", dist.Bernoulli(logits=taut.param("logit", 0.0)))
+
+    problem = Problem(model, dict(y=1.4), discrete=True)
+    for beta in (1.0, 3.0):
+        solution, _ = fit(SVI(objective=objectives.Tempered(beta), steps=1600), problem, guides.bind(guide, problem))
+        # Near a maximum of curvature p (1 - p) beta an objective within .01 nats is a logit within .3, and the average
+        # of 800 steps is nearer.
+        assert abs(float(solution.params["logit"]) - (np.log(0.3 / 0.7) + 0.8 / beta)) < 0.05

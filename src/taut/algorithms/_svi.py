@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -154,7 +154,9 @@ class SVI(Algorithm):
         """
         objective, estimator = self.objective, self._estimator(guide)
         if self.gradient is None and objective.draws == 1 and isinstance(estimator, ScoreFunction):
-            objective = ELBO(particles=_SCORE_PARTICLES)
+            # One particle of anything is the ELBO; a mean keeps what else it has, such as a schedule.
+            mean: Any = objective if objective.averages else ELBO()
+            objective = replace(mean, particles=_SCORE_PARTICLES)
         return by_row(problem, guide, objective), estimator
 
     def init(self, problem: Problem, guide: Guide, key: int | jax.Array) -> State:

@@ -7,6 +7,35 @@ from typing import Any
 
 from jax.extend import core as jex
 
+from taut._errors import TautWarning
+from taut.core import warn
+from taut.problem._program import Program
+
+# Equations, and discrete sites among them, of a program that a loop in Python has made long; and what compiling an
+# equation takes, measured on a CPU on chains of 30 to 100 steps.
+_MANY_EQUATIONS, _MANY_SITES = 4000, 20
+_SECONDS = 0.0035
+
+
+def warn_of_length(program: Program) -> None:
+    """Warn of chains written step by step: each step is compiled by itself, where a scan compiles one."""
+    sums = program.sums
+    if sums is None or len(sums.latents) < _MANY_SITES or len(sums.jaxpr.eqns) < _MANY_EQUATIONS:
+        return
+    first, *_, last = sums.latents.values()
+    count = len(sums.jaxpr.eqns)
+    warn(
+        TautWarning(
+            "unrolled",
+            site=first.name,
+            source=first.source,
+            found=f"{first.name!r} to {last.name!r} are {len(sums.latents)} discrete sites, {count:,} equations: each "
+            f"of the few functions that a fit compiles takes about {_SECONDS * count:.0f} seconds",
+            expected="one site for all steps: compiled once, however many there are",
+            remedy="from numpyro.contrib.control_flow import scan; scan(step, z, y)",
+        )
+    )
+
 
 def elements(jaxpr: Any) -> int:
     """Array elements that the equations of a jaxpr produce, loops counted as often as they run.

@@ -16,6 +16,7 @@ from taut.data import Batches
 from taut.problem._assignments import Assignments, sum_notes
 from taut.problem._batch import ROWS, OnBatch, check_plate, first_batch
 from taut.problem._coordinates import Latent, Param
+from taut.problem._cost import warn_of_length
 from taut.problem._data import exempt, split
 from taut.problem._influence import check_params, warn_of_unused
 from taut.problem._kernel import Kernel, log_joint
@@ -122,6 +123,7 @@ class Problem:
         if not subsample:
             check_probabilities(self.program, self._kernel)
             warn_of_unused(self.program, arrays, self.allow)
+            warn_of_length(self.program)
         self.dim = self.program.dim
         self.num_params = self.program.num_params
         self.layout = self.program.layout

@@ -19,6 +19,7 @@ from taut.testing._laws import report, with_particles
 _ESTIMATES, _SURE = 20_000, 5.0
 # Particles by which an asymptotic bound must have been reached.
 _MANY, _FEW_ESTIMATES = 4096, 64
+_SUBTRACT = "subtract their maximum before they are exponentiated, as jax.nn.logsumexp does"
 _SIDE = {"lower": "below", "upper": "above"}
 
 
@@ -70,10 +71,9 @@ def _equal_weights(objective: Objective, single: Objective | None) -> str | None
     for level in (-853.25, 0.0, 40.0):
         found = float(objective.reduce(jnp.full(objective.particles, level)))
         if not abs(found - level) < 1e-9 * max(1, abs(level)):
-            return (
-                f"where q is the posterior all log-weights are log Z; {objective.particles} of {level:g} gave "
-                f"{found:g}: is a factor of the number of particles missing?"
-            )
+            why = "is a factor of the number of particles missing?" if math.isfinite(found) else _SUBTRACT
+            given = f"{objective.particles} of {level:g} gave {found:g}"
+            return f"where q is the posterior all log-weights are log Z; {given}: {why}"
     return None
 
 
@@ -119,13 +119,10 @@ def _digits(objective: Objective, single: Objective | None) -> str | None:
     """digits in float32"""
     x = np.asarray(_some(objective))
     for level in (-800.0, 100.0):
-        exact = float(objective.reduce(jnp.asarray(x + level)))
+        exact = float(objective.reduce(jnp.asarray(x))) + level
         found = float(objective.reduce(jnp.asarray(x + level, jnp.float32)))
         if not abs(found - exact) < 2e-3:
-            return (
-                f"log-weights near {level:g} in float32 gave {found:g} in place of {exact:g}: subtract their maximum "
-                "before they are exponentiated, as jax.nn.logsumexp does"
-            )
+            return f"log-weights near {level:g} in float32 gave {found:g} in place of {exact:g}: {_SUBTRACT}"
     return None
 
 

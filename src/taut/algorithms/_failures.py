@@ -61,8 +61,8 @@ def check_pair(problem: Problem, guide: Guide, gradient: GradientEstimator) -> N
             "bad-combination",
             site=local[0].name,
             source=local[0].source,
-            found=f"{type(guide).__name__} for a latent in plate {plate!r}, whose rows change from step to step: it "
-            "ties every row to every other, so that no batch of rows has a density of its own",
+            found=f"{type(guide).__name__} for a latent in plate {plate!r}, whose rows change from step to step: "
+            "the family is written down for all rows together, and no batch of rows has a density of its own in it",
             expected="a guide that falls apart into the plate's rows",
             remedy=f'guide=taut.guides.MeanField(), or taut.guides.Amortised("{plate}", encoder); for all rows at '
             f'once: taut.plate("{plate}", ...) without subsample_size',

@@ -116,9 +116,12 @@ def _clear(facts: Verification, sure: bool, limits: diagnostics.Limits) -> bool:
 
 def _compared(problem: Problem, weighed: Weighed, result: SMCResult, spent: int) -> Verified:
     values = problem.constrain(result.points, result.centredness)
-    moved = coordinates_of(problem, result.points, values)
-    drawn = dict(weighed.coordinates)
-    for name, latent in problem.latents.items():
+    if weighed.as_drawn:
+        moved = {name: values[name] for name in problem.latents}
+    else:
+        moved = coordinates_of(problem, result.points, values)
+    drawn = {name: weighed.coordinates[name] for name in moved}
+    for name, latent in () if weighed.as_drawn else problem.latents.items():
         # A verdict covers what is reported, and that is in the model's own space.
         if latent.support != "real" and not latent.hierarchical:
             drawn[f"{name} itself"], moved[f"{name} itself"] = weighed.values[name], values[name]

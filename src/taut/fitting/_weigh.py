@@ -27,11 +27,13 @@ class Weighed(NamedTuple):
         coordinates: latents on a scale where a mean and an sd describe them, ``(S, *shape)``: on the real line, or
             for hierarchical latents in the model's own space.
         log_weights: ``log p - log q``, ``float64[BATCHES, S / BATCHES]``; ``None`` for a point.
+        as_drawn: whether ``coordinates`` are the values themselves, of a guide that draws in the model's own space.
     """
 
     values: dict[str, np.ndarray]
     coordinates: dict[str, np.ndarray]
     log_weights: np.ndarray | None
+    as_drawn: bool = False
 
 
 def weigh_solution(problem: Problem, solution: Solution, rows: int, key: int | jax.Array) -> Weighed:
@@ -54,7 +56,7 @@ def weigh_solution(problem: Problem, solution: Solution, rows: int, key: int | j
         return _weigh_flat(problem, solution, z, np.asarray(first.centredness, float), log_q)
     values = {name: np.concatenate([point[name] for point, _ in batches]) for name in problem.latents}
     log_p, derived = problem.kernel().at_values(values, solution.model_params)
-    return Weighed(problem.in_order(derived), dict(values), log_p.reshape(log_q.shape) - log_q)
+    return Weighed(problem.in_order(derived), dict(values), log_p.reshape(log_q.shape) - log_q, as_drawn=True)
 
 
 def _weigh_flat(

@@ -17,9 +17,19 @@ from taut import dist
 from taut._errors import TautError
 from taut._keys import jax_key
 from taut._precision import real_dtype, scope
+from taut.guides._amortised import Amortised
+from taut.guides._block_dense import BlockDense
+from taut.guides._flow import Flow
+from taut.guides._gaussian import Delta, FullRank, MeanField
 from taut.guides._guide import Flat, Guide
+from taut.guides._low_rank import LowRank
+from taut.guides._mixture import GaussianMixture
 from taut.guides._part import part_of_problem, part_of_program
+from taut.guides._program import Program as GuideProgram
 from taut.guides._program import bind
+from taut.guides._site_families import SiteFamilies
+from taut.guides._start import Mode, Start, learned
+from taut.guides._student_t import StudentT
 from taut.problem import Problem, Program, count_compilation
 
 
@@ -41,7 +51,8 @@ class Combine(Guide):
     Raises:
         TautError: before the first step, ``guide-missing`` for a latent that no part has, ``guide-unknown`` for a name
             that is no latent, ``bad-argument`` for a latent in two parts, ``guide-support`` for a latent of a family
-            on the real line whose map depends on other latents.
+            on the real line whose map depends on other latents, ``bad-combination`` for a family that needs the
+            model's density (`Structured`, `SparsePrecision`, `DAIS`, `Amortised`).
 
     Example:
         >>> def model(y):
@@ -68,9 +79,16 @@ class Combine(Guide):
         if self.bound:
             return self
         known = _BOUND.setdefault(problem, {})
-        if self not in known:
-            known[self] = replace(self, bound=tuple(self._bind(problem)))
-        return known[self]
+        # Where a part begins is no part of what it is, but of what it does.
+        here = self, tuple(getattr(guide, "start", None) for guide in (*(g for _, g in self.parts), self.default))
+        if here not in known:
+            known[here] = replace(self, bound=tuple(self._bind(problem)))
+        return known[here]
+
+    @property
+    def follows_rows(self) -> bool:
+        """See `Guide`; `bind` has seen to it that parts with latents of chosen rows do."""
+        return True
 
     @property
     def still(self) -> dict[str, str]:
@@ -87,10 +105,14 @@ class Combine(Guide):
         return total
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
-        """The parts' own."""
+        """The parts' own; their starts look at the whole model."""
         found: dict[str, Any] = {}
         for index, (names, guide) in enumerate(self.bind(problem).bound):
-            own = jax.random.fold_in(jax_key(key), index)
+            own, start = jax.random.fold_in(jax_key(key), index), getattr(guide, "start", None)
+            if start is None and isinstance(guide, GaussianMixture):
+                start = Mode()
+            if start is not None:
+                guide = replace(guide, start=_Whole(start, problem))  # type: ignore[call-arg]
             part = guide.init(part_of_problem(problem, names), own)
             found |= {f"{names[0]}.{name}": value for name, value in part.items()}
         return found
@@ -182,8 +204,31 @@ class Combine(Guide):
         return [(names, self._checked(problem, names, guide)) for names, guide in parts]
 
     def _checked(self, problem: Problem, names: tuple[str, ...], guide: Any) -> Guide:
+        if isinstance(guide, Guide) and type(guide) not in _PARTS:
+            raise TautError(
+                "bad-combination",
+                site=names[0],
+                source=problem.latents[names[0]].source,
+                found=f"{type(guide).__name__} as a part of Combine",
+                expected="a family that knows nothing of the model's density: "
+                f"{', '.join(part.__name__ for part in _PARTS)}, or a function; others see all latents at once",
+                remedy=f"guide=taut.guides.{type(guide).__name__}(...) for the whole model"
+                + (", with globals=... for its other latents" if isinstance(guide, Amortised) else ""),
+            )
         found = bind(guide, part_of_problem(problem, names))
         lam = getattr(found, "centredness", 1.0)
+        local = set(problem.program.outputs["rows"])
+        rows = [name for name in names if local & set(problem.latents[name].plates)]
+        if rows and not found.follows_rows:
+            raise TautError(
+                "bad-combination",
+                site=rows[0],
+                source=problem.latents[rows[0]].source,
+                found=f"{type(found).__name__} for a latent whose rows change from step to step",
+                expected="a part that has parameters for every row by itself: MeanField, StudentT, SiteFamilies, a "
+                "function",
+                remedy=f'taut.guides.Combine({{"{rows[0]}": taut.guides.MeanField(), ...}})',
+            )
         for name in names if _on_the_line(found) else ():
             latent, support = problem.latents[name], problem.program.supports.get(name)
             if support is None or dist.unconstrainer(support) is None or latent.transform == "direction":
@@ -207,9 +252,32 @@ class Combine(Guide):
         return found
 
 
+class _Whole(Start):
+    """A part's start: where that of the whole model puts the part's latents."""
+
+    def __init__(self, start: Start, problem: Problem):
+        self.start = start
+        self.problem = problem
+
+    def points(self, problem: Problem, centredness: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+        """See `Start`."""
+        return self._own(problem, self.start.points(self.problem, self.problem.centredness(1.0), rng, count))
+
+    def apart(self, problem: Problem, centredness: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+        """See `Start`."""
+        return self._own(problem, self.start.apart(self.problem, self.problem.centredness(1.0), rng, count))
+
+    def _own(self, part: Problem, z: np.ndarray) -> np.ndarray:
+        extra = np.broadcast_to(learned(self.problem), (len(z), self.problem.num_params))
+        values = self.problem.constrain(np.concatenate([z, extra], axis=1), self.problem.centredness(1.0))
+        with scope(self.problem.precision):
+            rows = [_coordinates(part.program, {n: values[n][k] for n in part.latents})[0] for k in range(len(z))]
+            return np.asarray(rows, float)
+
+
 def _on_the_line(guide: Guide) -> bool:
     """Whether its points are `Flat`."""
-    return hasattr(guide, "centredness")
+    return not isinstance(guide, GuideProgram | SiteFamilies | Combine)
 
 
 def _own(params: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -241,7 +309,7 @@ def _coordinates(part: Program, point: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 # A problem is bound once per combination; the problem's end is the binding's.
-_BOUND: weakref.WeakKeyDictionary[Problem, dict[Combine, Combine]] = weakref.WeakKeyDictionary()
+_BOUND: weakref.WeakKeyDictionary[Problem, dict[Any, Combine]] = weakref.WeakKeyDictionary()
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -253,3 +321,19 @@ def _draws(guide: Combine, program: Program, params: Any, words: Any, inputs: An
         return guide.sample_and_log_prob(program, raw, jax.random.wrap_key_data(words), inputs)
 
     return jax.vmap(one)(words)
+
+
+# What can be drawn and evaluated without the other latents.
+_PARTS = (
+    MeanField,
+    StudentT,
+    FullRank,
+    LowRank,
+    BlockDense,
+    GaussianMixture,
+    Flow,
+    Delta,
+    SiteFamilies,
+    Combine,
+    GuideProgram,
+)

@@ -89,7 +89,7 @@ class MeanField(NoiseGuide):
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
     ) -> tuple[Flat, np.ndarray]:
         """See `Guide`."""
-        noise, there = pool(rows, problem.dim, rng), _host_place(problem)
+        noise, there = pool(rows, problem.dim, rng), host_place(problem)
         here = at_place(there, {name: np.asarray(value, float) for name, value in params.items()})
         z = here["loc"] + noise * np.exp(here["log_scale"])
         log_q = np.sum(_each(here, noise) * each_counts(there), axis=-1)
@@ -207,7 +207,7 @@ class Delta(Guide):
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
     ) -> tuple[Flat, np.ndarray]:
         """See `Guide`."""
-        there = _host_place(problem)
+        there = host_place(problem)
         z = np.repeat(at_place(there, {"loc": np.asarray(params["loc"], float)})["loc"][None], rows, axis=0)
         return flat(problem.program, self.centredness, z, np, there), np.zeros(rows)
 
@@ -235,7 +235,7 @@ def flat(
     return Flat(z, backend.where(program.hierarchical, backend.asarray(centredness, z.dtype), 1.0))
 
 
-def _host_place(problem: Problem) -> Place | None:
+def host_place(problem: Problem) -> Place | None:
     with scope(problem.precision):
         there = place(problem.program, problem.inputs)
         return None if there is None else there._replace(index=np.asarray(there.index))

@@ -67,13 +67,7 @@ def place(program: Program, inputs: Any) -> Place | None:
     if not any(axes.values()):
         return None
     if inputs is None:
-        raise TautError(
-            "bad-argument",
-            site="inputs",
-            found="a guide of local latents without the data",
-            expected="the problem's inputs, which say at which rows it stands",
-            remedy="guide.log_prob(program, params, point, inputs=problem.inputs)",
-        )
+        raise _no_inputs()
     rows = program.evaluate("rows", {}, *inputs)
     index, count = [], []
     for name, part in wide_layout(program).items():
@@ -88,6 +82,22 @@ def place(program: Program, inputs: Any) -> Place | None:
     return Place(jnp.concatenate(index), np.concatenate(count))
 
 
+def chosen_rows(program: Program, latent: Latent, value: Any, inputs: Any) -> Any:
+    """What a guide has for all rows of a latent, its batch axes first, at the chosen ones. Traceable."""
+    axes = _axes(program, latent)
+    if axes and inputs is None:
+        raise _no_inputs()
+    rows = program.evaluate("rows", {}, *inputs) if axes else {}
+    for axis, frame in axes:
+        value = jnp.take(value, rows[frame.name], axis=axis)
+    return value
+
+
+def rows_each(program: Program, latent: Latent) -> float:
+    """For how many rows each of a latent's stands."""
+    return math.prod(frame.size / frame.length for _, frame in _axes(program, latent))
+
+
 def at_place(there: Place | None, params: Mapping[str, Any]) -> dict[str, Any]:
     """Wide parameters, each ``float[wide]``, at the chosen rows."""
     return dict(params) if there is None else {name: value[there.index] for name, value in params.items()}
@@ -96,6 +106,16 @@ def at_place(there: Place | None, params: Mapping[str, Any]) -> dict[str, Any]:
 def each_counts(there: Place | None) -> Any:
     """How many coordinates each stands for; 1 where all are there."""
     return 1.0 if there is None else there.each
+
+
+def _no_inputs() -> TautError:
+    return TautError(
+        "bad-argument",
+        site="inputs",
+        found="a guide of local latents without the data",
+        expected="the problem's inputs, which say at which rows it stands",
+        remedy="guide.log_prob(program, params, point, inputs=problem.inputs)",
+    )
 
 
 def _axes(program: Program, latent: Latent) -> list[tuple[int, Any]]:

@@ -16,6 +16,7 @@ from taut._errors import TautError
 from taut._precision import real_dtype, scope
 from taut.guides._families import FAMILIES, PUSHED, USUAL, draw, kind_of, pushed, real, shift_of
 from taut.guides._guide import Guide
+from taut.guides._local import chosen_rows, rows_each, wide_dim, wide_layout, wide_shape
 from taut.guides._start import Start, first_loc
 from taut.problem import DISCRETE, Latent, Problem, Program, count_compilation
 
@@ -68,6 +69,11 @@ class SiteFamilies(Guide):
         entries = self.families.items() if isinstance(self.families, Mapping) else self.families
         object.__setattr__(self, "families", tuple(sorted((site, _name(site, f)) for site, f in entries)))
 
+    @property
+    def follows_rows(self) -> bool:
+        """See `Guide`."""
+        return True
+
     def bind(self, problem: Problem) -> SiteFamilies:
         """See `Guide`: families are checked against supports."""
         for site, _ in self.families:
@@ -86,14 +92,15 @@ class SiteFamilies(Guide):
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
         """Narrow distributions around where the start says."""
         self.bind(problem)
-        loc = first_loc(self.start, problem, 1.0, key)
+        program = problem.program
+        loc, layout = first_loc(self.start, problem, 1.0, key, wide_dim(program)), wide_layout(program)
         found: dict[str, Any] = {}
         with scope(problem.precision):
             for name, latent in problem.latents.items():
                 support, family = problem.program.supports[name], self.family_of(problem.program, name)
-                u = loc[problem.layout[name]].reshape(latent.coordinate_shape)
+                u = loc[layout[name]].reshape(wide_shape(program, latent))
                 if family == PUSHED:
-                    batch, size = _events(latent)
+                    batch, size = _events(latent, u.shape)
                     found[f"{name}.loc"] = u.reshape(*batch, size)
                     found[f"{name}.log_diagonal"] = np.full((*batch, size), np.log(0.1))
                     found[f"{name}.lower"] = np.zeros((*batch, size, size))
@@ -113,7 +120,7 @@ class SiteFamilies(Guide):
         """See `Guide`."""
         point, keys = {}, jax.random.split(key, len(program.latents))
         for name, own in zip(program.latents, keys, strict=True):
-            fn, back = self._distribution(program, params, name)
+            fn, back = self._distribution(program, params, name, inputs)
             point[name] = back(draw(fn, own))
         return point, self.log_prob(program, params, point, inputs)
 
@@ -128,12 +135,12 @@ class SiteFamilies(Guide):
         found = {}
         for name, latent in program.latents.items():
             family, value = self.family_of(program, name), jnp.asarray(point[name], real_dtype())
-            fn, _ = self._distribution(program, params, name)
+            fn, _ = self._distribution(program, params, name, inputs)
             if family == PUSHED:
                 transform = dist.unconstrainer(program.supports[name])
                 assert transform is not None
                 u: Any = transform.inv(value)
-                batch, size = _events(latent)
+                batch, size = _events(latent, latent.coordinate_shape)
                 volume = transform.log_abs_det_jacobian(u, value)
                 term = fn.log_prob(u.reshape(*batch, size)) - jnp.reshape(volume, (*batch, -1)).sum(axis=-1)
             else:
@@ -141,7 +148,7 @@ class SiteFamilies(Guide):
                 term = fn.log_prob((value - shift) / scale) - jnp.log(jnp.abs(scale))
                 events = latent.event_dim - fn.event_dim
                 term = term.sum(axis=tuple(range(term.ndim - events, term.ndim))) if events > 0 else term
-            found[name] = term
+            found[name] = term * rows_each(program, latent)
         return found
 
     def draws(
@@ -150,7 +157,7 @@ class SiteFamilies(Guide):
         """See `Guide`."""
         words = rng.integers(0, 2**32, (rows, 2), dtype=np.uint32)
         with scope(problem.precision):
-            point, log_q = _draws(self, problem.program, dict(params), words)
+            point, log_q = _draws(self, problem.program, dict(params), words, problem.inputs)
         return {name: np.asarray(value) for name, value in point.items()}, np.asarray(log_q, float)
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -195,17 +202,21 @@ class SiteFamilies(Guide):
                 remedy=f'taut.guides.SiteFamilies({{"{latent.name}": "{(fitting or [PUSHED])[0]}"}})',
             )
 
-    def _distribution(self, program: Program, params: Mapping[str, Any], name: str) -> tuple[Any, Any]:
+    def _distribution(self, program: Program, params: Mapping[str, Any], name: str, inputs: Any) -> tuple[Any, Any]:
         """The distribution of a site before its support's bounds are put in, and the map that does so."""
         family, support, latent = self.family_of(program, name), program.supports[name], program.latents[name]
+
+        def own(entry: str) -> Any:
+            return chosen_rows(program, latent, jnp.asarray(params[f"{name}.{entry}"]), inputs)
+
         if family == PUSHED:
-            entries = (jnp.asarray(params[f"{name}.{e}"]) for e in ("loc", "log_diagonal", "lower"))
+            entries = (own(e) for e in ("loc", "log_diagonal", "lower"))
             transform = dist.unconstrainer(support)
             assert transform is not None
             return pushed(*entries), lambda u: transform(u.reshape(latent.coordinate_shape))
         shift, scale = _affine(family, support)
         kinds = FAMILIES[family].params
-        values = {entry: real(jnp.asarray(params[f"{name}.{entry}"]), kind) for entry, kind in kinds.items()}
+        values = {entry: real(own(entry), kind) for entry, kind in kinds.items()}
         return FAMILIES[family].make(**values), lambda x: shift + scale * x
 
 
@@ -214,10 +225,10 @@ def _affine(family: str, support: Any) -> tuple[Any, Any]:
     return jnp.asarray(shift, real_dtype()), jnp.asarray(scale, real_dtype())
 
 
-def _events(latent: Latent) -> tuple[tuple[int, ...], int]:
-    """Batch shape of a site, and how many coordinates one event has."""
-    batch = latent.shape[: len(latent.shape) - latent.event_dim]
-    return batch, int(np.prod(latent.coordinate_shape[len(batch) :], dtype=int))
+def _events(latent: Latent, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """Batch shape of a site whose coordinates have a shape, and how many coordinates one event has."""
+    batch = len(latent.shape) - latent.event_dim
+    return shape[:batch], int(np.prod(shape[batch:], dtype=int))
 
 
 def _name(site: str, family: Any) -> str:
@@ -236,7 +247,7 @@ def _name(site: str, family: Any) -> str:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _draws(guide: SiteFamilies, program: Program, params: Any, words: Any) -> Any:
+def _draws(guide: SiteFamilies, program: Program, params: Any, words: Any, inputs: Any) -> Any:
     count_compilation()
     raw = jax.tree.map(jnp.asarray, params)
-    return jax.vmap(lambda w: guide.sample_and_log_prob(program, raw, jax.random.wrap_key_data(w)))(words)
+    return jax.vmap(lambda w: guide.sample_and_log_prob(program, raw, jax.random.wrap_key_data(w), inputs))(words)

@@ -14,8 +14,9 @@ from scipy.special import gammaln
 
 from taut._draws import pool
 from taut._errors import TautError
-from taut.guides._gaussian import by_site, flat
+from taut.guides._gaussian import by_site, flat, host_place
 from taut.guides._guide import Flat, NoiseGuide
+from taut.guides._local import at_place, each_counts, place, wide_dim, wide_layout, wide_shape
 from taut.guides._start import Start, first_loc
 from taut.problem import Problem, Program
 
@@ -23,6 +24,8 @@ _INITIAL_SCALE = 0.1  # as narrow as the Gaussians begin
 _INITIAL_DF = 8.0
 # Below this the largest of a few thousand draws is past what floating point can square.
 _LEAST_DF = 0.5
+# From here on the series of the normalising constant is exact to 1e-14, in single precision to its last digit.
+_LARGE_DF = 300.0
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,16 @@ class StudentT(NoiseGuide):
                 remedy="taut.guides.StudentT(df=4.0)",
             )
 
+    @property
+    def follows_rows(self) -> bool:
+        """See `Guide`."""
+        return True
+
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
         """Narrow margins where the start says."""
-        loc = first_loc(self.start, problem, self.centredness, key)
-        return self.from_gaussian(problem, loc, np.full(problem.dim, _INITIAL_SCALE))
+        dim = wide_dim(problem.program)
+        loc = first_loc(self.start, problem, self.centredness, key, dim)
+        return self.from_gaussian(problem, loc, np.full(dim, _INITIAL_SCALE))
 
     def from_gaussian(self, problem: Problem, loc: np.ndarray, factor: np.ndarray) -> dict[str, Any]:
         """See `NoiseGuide`: its best independent scales, and tails a little heavier than a normal's."""
@@ -87,38 +96,43 @@ class StudentT(NoiseGuide):
 
     def push(self, program: Program, params: Mapping[str, Any], noise: Any, inputs: Any = None) -> tuple[Flat, Any]:
         """See `NoiseGuide`."""
-        df = self._df(params)
+        there = place(program, inputs)
+        here = at_place(there, params)
+        df = self._df(here)
         t = _from_normals(noise[: program.dim], noise[program.dim :], df, jnp)
-        terms = _log_density(t, df, jax.lax.lgamma) - params["log_scale"]
-        return flat(program, self.centredness, params["loc"] + jnp.exp(params["log_scale"]) * t), jnp.sum(terms)
+        terms = _log_density(t, df, jax.lax.lgamma) - here["log_scale"]
+        z = here["loc"] + jnp.exp(here["log_scale"]) * t
+        return flat(program, self.centredness, z, there=there), jnp.sum(terms * each_counts(there))
 
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
         """See `Guide`."""
-        return jnp.sum(self._terms(params, point))
+        return jnp.sum(self._terms(program, params, point, inputs))
 
     def log_prob_by_site(
         self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None
     ) -> dict[str, Any] | None:
         """See `Guide`: over each site's coordinates."""
-        terms = self._terms(params, point)
+        terms = self._terms(program, params, point, inputs)
         return {n: terms[program.layout[n]].reshape(s.coordinate_shape) for n, s in program.latents.items()}
 
     def draws(
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
     ) -> tuple[Flat, np.ndarray]:
         """See `Guide`."""
-        noise, df = pool(rows, 2 * problem.dim, rng), self._df(params, np)
+        noise, there = pool(rows, 2 * problem.dim, rng), host_place(problem)
+        here = at_place(there, {name: np.asarray(value, float) for name, value in params.items()})
+        df = self._df(here, np)
         t = _from_normals(noise[:, : problem.dim], noise[:, problem.dim :], df, np)
-        log_scale = np.asarray(params["log_scale"], float)
-        z = np.asarray(params["loc"], float) + np.exp(log_scale) * t
-        return flat(problem.program, self.centredness, z, np), (_log_density(t, df, gammaln, np) - log_scale).sum(1)
+        terms = (_log_density(t, df, gammaln, np) - here["log_scale"]) * each_counts(there)
+        z = here["loc"] + np.exp(here["log_scale"]) * t
+        return flat(problem.program, self.centredness, z, np, there), terms.sum(1)
 
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`; ``scale`` is $s$, and ``df`` stands beside it."""
         found = by_site(problem, np.asarray(params["loc"]), np.exp(np.asarray(params["log_scale"])))
-        df = np.broadcast_to(self._df(params, np), problem.dim)
+        df, layout = self._df(params, np), wide_layout(problem.program)
         for name, latent in problem.latents.items():
-            found[name]["df"] = df[problem.layout[name]].reshape(latent.coordinate_shape)
+            found[name]["df"] = df[layout[name]].reshape(wide_shape(problem.program, latent))
         return found
 
     def _df(self, params: Mapping[str, Any], backend: Any = jnp) -> Any:
@@ -126,9 +140,11 @@ class StudentT(NoiseGuide):
             return backend.full(np.shape(params["loc"]), float(self.df))
         return _LEAST_DF + backend.exp(params["log_df"])
 
-    def _terms(self, params: Mapping[str, Any], point: Any) -> Any:
-        t = (point.coordinates - params["loc"]) * jnp.exp(-params["log_scale"])
-        return _log_density(t, self._df(params), jax.lax.lgamma) - params["log_scale"]
+    def _terms(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any) -> Any:
+        there = place(program, inputs)
+        here = at_place(there, params)
+        t = (point.coordinates - here["loc"]) * jnp.exp(-here["log_scale"])
+        return (_log_density(t, self._df(here), jax.lax.lgamma) - here["log_scale"]) * each_counts(there)
 
 
 def independent_scales(factor: np.ndarray) -> np.ndarray:
@@ -150,5 +166,9 @@ def _from_normals(a: Any, b: Any, df: Any, backend: Any) -> Any:
 
 def _log_density(t: Any, df: Any, log_gamma: Any, backend: Any = jnp) -> Any:
     half = 0.5 * (df + 1)
-    constant = log_gamma(half) - log_gamma(0.5 * df) - 0.5 * backend.log(df * math.pi)
+    # Past this the two logarithms are so large that their difference is lost, and an optimiser would follow its noise.
+    large = df > _LARGE_DF
+    safe, far = backend.where(large, 1.0, df), 1 / backend.where(large, df, _LARGE_DF)
+    gammas = log_gamma(0.5 * (safe + 1)) - log_gamma(0.5 * safe) - 0.5 * backend.log(0.5 * safe)
+    constant = backend.where(large, -0.25 * far + far**3 / 24, gammas) - 0.5 * math.log(2 * math.pi)
     return constant - half * backend.log1p(t * t / df)

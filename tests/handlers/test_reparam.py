@@ -300,6 +300,7 @@ def discrete_rows() -> None:
         ({"y": Haar()}, "site-missing", "the program has x, p, z"),
         ({"z": LocScale(0.0)}, "bad-combination", "is observed"),
         ({"x": LocScale(np.zeros(4))}, "bad-combination", "broadcasts to the latent"),
+        ({"x": Conjugate(dist.Normal(np.zeros(4), 1.0))}, "bad-combination", "broadcasts to the latent's"),
         ({"x": LocScale}, "bad-argument", "LocScale(0.0)"),
         ({"x": 0.5}, "bad-argument", "float as a strategy"),
         ("automatic", "bad-argument", '"auto"'),
@@ -318,6 +319,20 @@ def test_what_is_refused(config: Any, code: str, words: str):
 def test_strategies_check_their_arguments(made: Callable[[], Any]):
     with pytest.raises(TautError, match="bad-argument"):
         made()
+
+
+def test_rows_of_a_batch_have_no_waves():
+    def model(y):
+        with taut.plate("rows", len(y), subsample_size=2) as rows, taut.plate("times", 4, dim=-2):
+            x = taut.sample("x", dist.Normal(0.0, 1.0))
+            taut.sample("y", dist.Normal(x, 1.0), obs=y[:, rows])
+
+    data = dict(y=np.zeros((4, 6)))
+    for strategy in (DCT(-1), Haar(-1)):
+        with pytest.raises(TautError, match="subsampled plate 'rows'"):
+            taut.Problem(handlers.reparam(model, {"x": strategy}), data, subsample=True)
+        taut.Problem(handlers.reparam(model, {"x": strategy}), data)
+    taut.Problem(handlers.reparam(model, {"x": DCT(-2)}), data, subsample=True)
 
 
 def test_strategies_are_values():

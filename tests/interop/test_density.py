@@ -110,6 +110,12 @@ def test_what_is_no_mapping_of_arrays_or_constraints_is_refused(arguments: dict[
     assert (error.value.code, error.value.site) == ("bad-argument", site)
 
 
+def test_the_line_of_a_mistake_is_the_users_and_not_jaxs():
+    with pytest.raises(TautError) as error:
+        taut.Problem(taut.handlers.reparam(taut.density(by_name, LIKE, POSITIVE), {"x": taut.handlers.LocScale(0.0)}))
+    assert error.value.site == "x" and "test_density.py:" in str(error.value)
+
+
 def test_a_density_is_one_number():
     with pytest.raises(TautError, match=r"shape \(3,\)") as error:
         taut.Problem(taut.density(lambda x: -(x**2), like={"x": np.zeros(3)}))

@@ -10,11 +10,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NamedTuple
 
+import jax
+
 from taut import dist
 
 Kind = Literal["sample", "param", "deterministic", "transformed", "factor", "plate"]
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
+_JAX = str(Path(str(jax.__file__)).parent) + os.sep
 
 
 class PlateFrame(NamedTuple):
@@ -79,7 +82,7 @@ class Site:
 
 
 def user_line() -> str:
-    """``"file.py:line"`` of the innermost caller outside this package and NumPyro's."""
+    """``"file.py:line"`` of the innermost caller outside this package, NumPyro's and JAX's."""
     frame = sys._getframe(1)
     while frame is not None:
         if outside(frame):
@@ -89,7 +92,7 @@ def user_line() -> str:
 
 
 def outside(frame: FrameType) -> bool:
-    """Whether a frame of the interpreter's stack is the user's: outside this package and NumPyro's."""
+    """Whether a frame of the interpreter's stack is the user's: outside this package, NumPyro's and JAX's."""
     filename = frame.f_code.co_filename
-    own = filename.startswith(_PACKAGE) or filename == contextlib.__file__
+    own = filename.startswith((_PACKAGE, _JAX)) or filename == contextlib.__file__
     return not own and not dist.is_from_numpyro(filename)

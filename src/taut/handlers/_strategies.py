@@ -243,11 +243,15 @@ class Conjugate(Reparam):
     """
 
     likelihood: Any
-    takes = "prior and likelihood both Normal, both MultivariateNormal, both Gamma, both Beta, or both Dirichlet"
+    takes = (
+        "prior and likelihood both Normal, both MultivariateNormal, both Gamma, both Beta, or both Dirichlet, the "
+        "likelihood of a shape that broadcasts to the latent's"
+    )
 
     def chart(self, fn: Any, learn: Learn) -> dist.Chart | None:
         """See `Reparam`."""
-        return dist.updated_chart(fn, self.likelihood)
+        shape = getattr(self.likelihood, "shape", tuple)
+        return dist.updated_chart(fn, self.likelihood) if _fits(shape(), fn.shape()) else None
 
 
 @dataclass(frozen=True)
@@ -265,6 +269,21 @@ class _Waves(Reparam):
                 expected="a negative dimension, counted from the right",
                 remedy=f"taut.handlers.{type(self).__name__}(dim=-1)",
             )
+
+    def __call__(self, site: Site, learn: Learn) -> dist.Chart:
+        """See `Reparam`; rows of a batch have no waves."""
+        drawn = [p.name for p in site.plates if p.length != p.size and p.dim - site.fn.event_dim == self.dim]
+        if not drawn:
+            return super().__call__(site, learn)
+        raise TautError(
+            "bad-combination",
+            site=site.name,
+            source=site.source,
+            found=f"taut.handlers.{type(self).__name__} along the subsampled plate {drawn[0]!r}",
+            expected="a dimension that is there as a whole in every step: the waves of a batch of rows are others in "
+            "each batch",
+            remedy=f"open {drawn[0]!r} without subsample_size, or leave {site.name!r} out of the config",
+        )
 
 
 @dataclass(frozen=True)

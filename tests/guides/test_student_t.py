@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import gammaln
 
 import taut
 from taut import algorithms, dist, guides
 from taut._precision import scope
-from taut.guides._student_t import _from_normals
+from taut.guides._student_t import _from_normals, _log_density
 from taut.problem import Problem
 
 
@@ -54,3 +56,16 @@ def test_given_degrees_of_freedom_stay_and_many_are_a_normal():
 def test_other_degrees_of_freedom_are_refused(df: object):
     with pytest.raises(taut.TautError, match="df"):
         guides.StudentT(df=df)  # type: ignore[arg-type]
+
+
+def test_the_density_keeps_its_digits_at_large_degrees_of_freedom():
+    # From the series of the normal's limit: log t - log N = (x^4 - 2 x^2 - 1) / 4 df + O(df^-2).
+    x = np.array([0.0, 1.3, 3.0])
+    for df in (1e4, 1e8, 1e13):
+        found = [
+            _log_density(x, np.full(3, df), gammaln, np),
+            np.asarray(_log_density(jnp.asarray(x, jnp.float32), jnp.full(3, df, jnp.float32), jax.lax.lgamma)),
+        ]
+        expected = stats.norm.logpdf(x) + (x**4 - 2 * x**2 - 1) / (4 * df)
+        for values, digits in zip(found, (1e-6 if df == 1e4 else 1e-12, 1e-5), strict=True):
+            np.testing.assert_allclose(values, expected, atol=digits)

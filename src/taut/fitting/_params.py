@@ -9,11 +9,8 @@ import numpy as np
 
 from taut.algorithms import Solution
 from taut.fitting._unconstrained import constrained, short
-from taut.guides import Program, bind
+from taut.guides import MODEL, Program, bind
 from taut.problem import Problem
-
-# What the parameters of families are the logarithm of.
-_LOGS = {"log_scale": "exp", "log_diagonal": "exp", "log_stretch": "exp", "log_weight": "softmax"}
 
 
 class Parameter(np.ndarray):
@@ -76,13 +73,16 @@ def params_of(problem: Problem, solution: Solution) -> Params:
     guide = bind(solution.guide, problem)
     found = Params()
     sites = guide.binding.sites if isinstance(guide, Program) and guide.binding is not None else {}
-    for name, raw in solution.params.items():
+    # A guide that follows the model's gradient carries the model's parameters along: they have names of their own.
+    params = {name: value for name, value in solution.params.items() if not (guide.reads_model and name == MODEL)}
+    kinds = guide.kinds(problem, params)
+    for name, raw in params.items():
         raw = np.asarray(raw)
         if name in sites:
             kind = sites[name].infer["transform"].removesuffix("Transform").lower() or "identity"
             found[name] = Parameter.of(raw, constrained(problem, sites[name].fn, raw), kind)
         else:
-            found[name] = Parameter.of(raw, *_of_family(name, raw))
+            found[name] = Parameter.of(raw, _value(raw, kinds[name]), kinds[name])
     if problem.num_params:
         own = np.asarray(solution.model_params, float)
         values = problem.constrain(np.concatenate([np.zeros(problem.dim), own])[None])
@@ -108,9 +108,8 @@ def params_from(kinds: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> P
     )
 
 
-def _of_family(name: str, raw: np.ndarray) -> tuple[np.ndarray, str]:
-    kind = _LOGS.get(name, "identity")
+def _value(raw: np.ndarray, kind: str) -> np.ndarray:
     if kind == "softmax":
         weights = np.exp(raw - raw.max())
-        return weights / weights.sum(), kind
-    return (np.exp(raw) if kind == "exp" else raw), kind
+        return weights / weights.sum()
+    return np.exp(raw) if kind == "exp" else raw

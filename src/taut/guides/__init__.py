@@ -7,7 +7,7 @@ from taut.guides._dais import DAIS
 from taut.guides._dependencies import Shift
 from taut.guides._flow import Flow
 from taut.guides._gaussian import Delta, FullRank, MeanField
-from taut.guides._guide import Flat, Guide, NoiseGuide, Point, with_model
+from taut.guides._guide import MODEL, Flat, Guide, NoiseGuide, Point, with_model
 from taut.guides._local import wide_dim, wide_layout
 from taut.guides._low_rank import LowRank
 from taut.guides._mixture import GaussianMixture
@@ -25,6 +25,7 @@ from taut.guides._unconstrain import unconstrain
 
 __all__ = [
     "DAIS",
+    "MODEL",
     "Amortised",
     "At",
     "BlockDense",

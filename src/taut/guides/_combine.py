@@ -157,15 +157,19 @@ class Combine(Guide):
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """See `Guide`: the parameters by their own names."""
         found = {}
-        for names, _ in self.bind(problem).bound:
-            for name, raw in _own(params, names).items():
-                raw = np.asarray(raw)
-                log = name.startswith("log_")
-                found[f"{names[0]}.{name}"] = {
-                    "loc": raw,
-                    "value": np.exp(raw) if log else raw,
-                    "transform": "exp" if log else "identity",
-                }
+        for name, kind in self.kinds(problem, params).items():
+            raw = np.asarray(params[name])
+            value = np.exp(raw) if kind != "identity" else raw
+            value = value / value.sum() if kind == "softmax" else value
+            found[name] = {"loc": raw, "value": value, "transform": kind}
+        return found
+
+    def kinds(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, str]:
+        """See `Guide`: those of the parts."""
+        found = {}
+        for names, guide in self.bind(problem).bound:
+            own = guide.kinds(part_of_problem(problem, names), _own(params, names))
+            found |= {f"{names[0]}.{name}": kind for name, kind in own.items()}
         return found
 
     def _bind(self, problem: Problem) -> list[tuple[tuple[str, ...], Guide]]:

@@ -37,6 +37,17 @@ Point = Flat | Mapping[str, Any]
 MODEL = "model"
 
 
+# What the parameters of families are the logarithm of.
+_LOGS = {
+    "log_scale": "exp",
+    "log_diagonal": "exp",
+    "log_stretch": "exp",
+    "log_step": "exp",
+    "log_rate": "exp",
+    "log_weight": "softmax",
+}
+
+
 class Guide(abc.ABC):
     """A family $q(z; \\phi)$.
 
@@ -139,6 +150,11 @@ class Guide(abc.ABC):
     @abc.abstractmethod
     def named(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """What the parameters say, by site: arrays in unconstrained coordinates, with the transform's name."""
+
+    def kinds(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, str]:
+        """By parameter, the map from the real line onto the space that it is read in: ``"identity"``, ``"exp"``,
+        ``"softmax"``."""
+        return {name: _LOGS.get(name.removeprefix("globals."), "identity") for name in params}
 
 
 class NoiseGuide(Guide):

@@ -172,6 +172,10 @@ class SiteFamilies(Guide):
                 found[f"{name}.{entry}"] = {"loc": raw, "value": value, "transform": kind}
         return found
 
+    def kinds(self, problem: Problem, params: Mapping[str, Any]) -> dict[str, str]:
+        """See `Guide`."""
+        return {name: entry["transform"] for name, entry in self.named(problem, params).items()}
+
     def family_of(self, program: Program, name: str) -> str:
         """The family of a site, by name."""
         return dict(self.families).get(name) or USUAL.get(kind_of(program.supports.get(name)), PUSHED)

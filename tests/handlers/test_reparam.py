@@ -63,6 +63,11 @@ INVERTIBLE: dict[str, tuple[Model, Reparam]] = {
     "learned": (scaled(dist.Normal), LocScale()),
     "vector": (latent(lambda: dist.MultivariateNormal(jnp.ones(2), scale_tril=TRIL)), LocScale(0.6)),
     "base": (latent(lambda: MIDDLE), Transformed()),
+    "walk": (scaled(lambda m, s: dist.GaussianRandomWalk(s, num_steps=4)), Transformed()),
+    "walks": (
+        latent(lambda: dist.GaussianRandomWalk(jnp.array([0.5, 2.0]), num_steps=3).to_event(1)),
+        Transformed(),
+    ),
     "conjugate normal": (latent(lambda: dist.Normal(0.0, 1.0)), Conjugate(dist.Normal(10.0, 0.5))),
     "conjugate vector": (
         latent(lambda: dist.MultivariateNormal(jnp.ones(2), scale_tril=TRIL)),

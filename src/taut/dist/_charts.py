@@ -94,8 +94,10 @@ def centred_chart(fn: Any, centredness: Any) -> Chart | None:
 
 
 def base_chart(fn: Any) -> Chart | None:
-    """The coordinates of the distribution that a `TransformedDistribution` starts from; ``None`` for others."""
+    """The coordinates of what a `TransformedDistribution` starts from, or of a walk's steps; ``None`` for others."""
     base: Any = unwrapped(fn)
+    if type(base) is nd.GaussianRandomWalk:
+        return _walk_chart(fn, base.scale)
     if not isinstance(base, nd.TransformedDistribution) or isinstance(base, nd.FoldedDistribution):
         return None
     inner, _ = unconstrainer_of(base.base_dist)
@@ -103,6 +105,24 @@ def base_chart(fn: Any) -> Chart | None:
         return None
     parts = [*(inner.parts if isinstance(inner, nd.transforms.ComposeTransform) else [inner]), *base.transforms]
     return _by_transform(fn, nd.transforms.ComposeTransform(parts), describe(fn.support), "base")
+
+
+def _walk_chart(fn: Any, scale: Any) -> Chart:
+    """A Gaussian random walk as the sum of standard normal steps, times its scale."""
+    events = tuple(range(-fn.event_dim, 0))
+
+    def volume(u: Any, x: Any) -> Any:
+        return jnp.broadcast_to(u.shape[-1] * jnp.log(scale), u.shape[:-1])
+
+    return Chart(
+        "steps",
+        describe(fn.support),
+        tuple(fn.shape()),
+        lambda u: scale[..., None] * jnp.cumsum(u, axis=-1),
+        lambda x: jnp.diff(x, axis=-1, prepend=0.0) / scale[..., None],
+        volume,
+        lambda u: jnp.sum(nd.Normal(0.0, 1.0).log_prob(u), events),
+    )
 
 
 def folded_chart(fn: Any) -> Chart | None:

@@ -26,8 +26,8 @@ class reparam(Handler):
     Args:
         fn: the program.
         config: strategies by site name; a function of the site that returns one or ``None``; or ``"auto"``, which
-            takes for each site what suits its family: the base of a `TransformedDistribution`, the plane for angles,
-            and for hierarchies the centredness that the algorithm finds.
+            takes for each site what suits its family: the base of a `TransformedDistribution`, the steps of a
+            random walk, the plane for angles, and for hierarchies the centredness that the algorithm finds.
 
     Raises:
         TautError: ``site-missing`` for a name that the program does not have, ``bad-combination`` for a strategy that

@@ -132,7 +132,7 @@ def _fits(shape: tuple[int, ...], latent: tuple[int, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Transformed(Reparam):
-    """A `TransformedDistribution` by the coordinates of the distribution that it starts from.
+    """A `TransformedDistribution` by the coordinates of the distribution that it starts from, a walk by its steps.
 
     Source: Hoffman et al. (2019), NeuTra-lizing bad geometry, for maps in general.
 
@@ -142,7 +142,7 @@ class Transformed(Reparam):
         Transformed()
     """
 
-    takes = "a TransformedDistribution whose base has coordinates of its own"
+    takes = "a TransformedDistribution whose base has coordinates of its own, or a GaussianRandomWalk"
 
     def chart(self, fn: Any, learn: Learn) -> dist.Chart | None:
         """See `Reparam`."""
@@ -333,6 +333,6 @@ def automatic(fn: Any) -> Reparam | None:
     scale depends on. Half families are left on the logarithmic scale, where a fit has one mode.
     """
     base = dist.unwrapped(fn)
-    if type(base) is dist.TransformedDistribution and dist.base_chart(fn) is not None:
+    if type(base) in (dist.TransformedDistribution, dist.GaussianRandomWalk) and dist.base_chart(fn) is not None:
         return Transformed()
     return Circular() if dist.describe(base.support) == "circular" else None

@@ -204,6 +204,28 @@ def test_the_orders_that_draws_hold_are_counted():
         assert found is None or found.components == (0, 1)
 
 
+def test_orders_of_components_that_stand_in_sites_of_their_own():
+    y, rng, n = np.array([-2.0, -1.5, 1.0]), np.random.default_rng(1), 4000
+
+    def model(y: Any) -> None:
+        mu = jnp.stack([taut.sample(f"mu_{k}", dist.Normal(0.0, 3.0)) for k in range(2)])
+        share = taut.sample("share", dist.Beta(2.0, 2.0))
+        with taut.plate("rows", len(y)):
+            z = taut.sample("z", dist.Bernoulli(share))
+            taut.sample("y", dist.Normal(mu[z], 1.0), obs=y)
+
+    problem = taut.Problem(model, dict(y=y))
+    side = rng.integers(2, size=n)
+    for first, off in ((side, 0.0), (np.zeros(n, int), 0.5)):
+        mu = np.array([-2.0, 1.0]) + 0.1 * rng.normal(size=(n, 2))
+        mu, share = np.where(first[:, None] == 1, mu[:, ::-1], mu), rng.beta(2.0, 5.0, size=n)
+        share = np.where(first == 1, 1.0 - share, share)
+        found = orders(problem, {"mu_0": mu[:, 0], "mu_1": mu[:, 1], "share": share}, np.zeros(0))
+        # Half of the differences of two shares from 1/2, to the noise of 4,000 draws.
+        assert found is not None and found.number == 2 and abs(found.off - off) < 0.04
+        assert found.name in ("mu_0, mu_1", "share")
+
+
 def test_three_exchangeable_components_are_not_trusted_with_half_of_their_orders():
     y = np.concatenate([np.linspace(-5.0, -3.0, 6), np.linspace(0.0, 1.0, 5), np.linspace(4.0, 6.0, 8)])
 

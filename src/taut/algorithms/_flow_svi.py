@@ -146,9 +146,11 @@ class FlowSVI(Algorithm):
                 f"the flow was {told} nats better than the Gaussian it began as on fresh draws: the Gaussian was kept"
             )
             return replace(found, notes=(*found.notes, note))
-        note = f"the flow is {gain:.2g} +- {se:.1g} nats better than the Gaussian it began as, on fresh draws"
+        told = (f"the flow is {gain:.2g} +- {se:.1g} nats better than the Gaussian it began as, on fresh draws",)
+        if status == "budget":
+            told += ("taut.fit(model, data, guide=fit.guide) goes on where the flow's steps ended",)
         # A run that broke later keeps what it had gained until then.
-        return replace(bent, modes=found.modes, flat=found.flat, notes=(*bent.notes, note))
+        return replace(bent, modes=found.modes, flat=found.flat, notes=(*bent.notes, *told))
 
     def _gaussian(self, problem: Problem, guide: Flow, state: State) -> Solution:
         base = FullRank(guide.centredness, guide.start)

@@ -34,7 +34,8 @@ def state_from(
         TautError: ``bad-combination`` for an algorithm that cannot go on, or a state of another run.
     """
     if not isinstance(algorithm, SVI) or not leaves:
-        raise _refusal(f"resume with {type(algorithm).__name__}", "a fit by SVI, and the SVI to go on with")
+        remedy = _GO_ON if isinstance(algorithm, SVI) else "taut.fit(model, data, guide=fit.guide), which begins there"
+        raise _refusal(f"resume with {type(algorithm).__name__}", "a fit by SVI, and the SVI to go on with", remedy)
     return restored(leaves, algorithm, problem, guide, key)
 
 
@@ -53,11 +54,14 @@ def restored(
     return jax.tree.unflatten(treedef, taken)
 
 
-def _refusal(found: str, expected: str) -> TautError:
+_GO_ON = "taut.fit(model, data, guide=guide, algorithm=taut.algorithms.SVI(steps=50_000), resume=fit)"
+
+
+def _refusal(found: str, expected: str, remedy: str = _GO_ON) -> TautError:
     return TautError(
         "bad-combination",
         site="resume",
         found=found,
         expected=expected,
-        remedy="taut.fit(model, data, guide=guide, algorithm=taut.algorithms.SVI(steps=50_000), resume=fit)",
+        remedy=remedy,
     )

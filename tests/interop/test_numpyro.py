@@ -102,13 +102,14 @@ def test_a_loop_may_start_in_another_width():
 
     def model(y):
         def step(carry, now):
-            state, level = carry
+            key, state, level = carry
             state = numpyro.sample("state", dist.Bernoulli(jnp.where(state == 1, 0.7, 0.2)))
             level = numpyro.sample("level", dist.Normal(level, 1.0))
             numpyro.sample("y", dist.Normal(level + state, 1.0), obs=now)
-            return (state, level), None
+            return (key, state, level), None
 
-        scan(step, (jnp.ones((), jnp.int32), jnp.zeros((), jnp.float32)), y)
+        start = jnp.ones((), jnp.int32), jnp.zeros((), jnp.float32)
+        scan(step, ((jax.random.key(0), jax.random.PRNGKey(0)), *start), y)
 
     level = np.array([0.3, -0.2])
     found = taut.Problem(model, dict(y=Y[:2])).log_joint({"level": level})

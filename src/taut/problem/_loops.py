@@ -185,17 +185,19 @@ def _widened(args: Sequence[Any]) -> tuple[Any, ...]:
 
         return step, _wide(init), *rest
     predicate, one, other, operand = args
-    return predicate, lambda x: _wide(one(x)), lambda x: _wide(other(x)), operand
+    return predicate, lambda x: _wide(one(x)), lambda x: _wide(other(x)), _wide(operand)
 
 
 def _wide(tree: Any) -> Any:
-    """Numbers of a tree as wide as they can be; JAX's raw keys, which are unsigned, stay as they are."""
+    """Numbers of a tree as wide as they can be; JAX's keys stay as they are, unsigned raw ones too."""
     return jax.tree.map(_widest, tree)
 
 
 def _widest(leaf: Any) -> Any:
-    if isinstance(leaf, np.ndarray | jax.Array) and leaf.dtype.kind in "fi":
-        return jnp.asarray(leaf, jax.dtypes.canonicalize_dtype(float if leaf.dtype.kind == "f" else int))
+    if isinstance(leaf, np.ndarray | jax.Array):
+        for kind, width in ((jnp.floating, float), (jnp.signedinteger, int)):
+            if jnp.issubdtype(leaf.dtype, kind):
+                return jnp.asarray(leaf, jax.dtypes.canonicalize_dtype(width))
     return leaf
 
 

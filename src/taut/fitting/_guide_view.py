@@ -52,7 +52,7 @@ class FittedGuide:
         >>> print(fit.guide, fit.guide.slices)
         MeanField {'tau': slice(0, 1, None)}
         >>> path = fit.guide.save("tau.guide")
-        >>> taut.load_guide("tau.guide").marginal("tau").mean == fit.guide.marginal("tau").mean
+        >>> bool(taut.load_guide("tau.guide").marginal("tau").mean == fit.guide.marginal("tau").mean)
         True
     """
 

@@ -43,7 +43,7 @@ class _Place(NamedTuple):
         """The latents with two components in each other's place."""
         if len(self.names) > 1:
             return {self.names[i]: values[self.names[j]], self.names[j]: values[self.names[i]]}
-        name = self.names[0]
+        name = next(iter(self.names))
         value = np.asarray(values[name])
         if not self.axes:
             return {name: 1.0 - value}

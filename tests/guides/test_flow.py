@@ -129,7 +129,8 @@ def test_a_banana_is_bent_to(kind: Any):
     log_w = problem.kernel()(point.coordinates, np.ones(2))[0] - log_q
     # 0.02 is five standard errors of the mean of 4,000 log weights.
     assert gauss + 0.45 < log_w.mean() < -0.9189 + 0.02
-    np.testing.assert_allclose(point.coordinates.mean(axis=0), [0.0, 1.0], atol=0.1)
+    # A run of so few steps leaves a hundredth of a nat or more, and with it a tenth of the sd 1.5 of the second.
+    np.testing.assert_allclose(point.coordinates.mean(axis=0), [0.0, 1.0], atol=0.2)
 
 
 def test_a_flow_that_gains_nothing_is_not_kept():

@@ -242,3 +242,26 @@ def test_three_exchangeable_components_are_not_trusted_with_half_of_their_orders
         assert np.isinf(fit.evidence().high)
     else:
         assert fit.verdict.level in (TRUSTED, CORRECTED)
+
+
+def test_orders_of_components_that_are_summed_by_hand_are_counted():
+    """Three components of equal density: whatever the fit, it holds all six orders or is not trusted."""
+    rng = np.random.default_rng(0)
+    y = np.concatenate([rng.normal(m, 1.0, 40) for m in (-4.0, 0.0, 4.0)])
+
+    def model(y: Any) -> None:
+        w = taut.sample("w", dist.Dirichlet(jnp.ones(3)))
+        with taut.plate("k", 3):
+            mu = taut.sample("mu", dist.Normal(0.0, 5.0))
+            s = taut.sample("s", dist.LogNormal(0.0, 0.5))
+        with taut.plate("rows", len(y)):
+            taut.sample("y", dist.MixtureSameFamily(dist.Categorical(w), dist.Normal(mu, s)), obs=y)
+
+    fit = taut.fit(model, dict(y=y))
+    check = next(c for c in fit.verdict.checks if c.name == "orders")
+    shares = dict.fromkeys(itertools.permutations(range(3)), 0)
+    for draw in fit.draws(4000)["mu"]:
+        shares[tuple(int(i) for i in np.argsort(draw))] += 1
+    off = sum(abs(n / 4000 - 1 / 6) for n in shares.values()) / 2
+    assert check.passed == (off < 0.25)
+    assert check.passed or fit.verdict.level == "not trusted"

@@ -255,7 +255,7 @@ def _judge(
         coordinates = weighed.coordinates or {"nothing": np.zeros(weighed.log_weights.size)}
         moments = diagnostics.compare(coordinates, weighed.log_weights)
     drawn = weighed.values if verified is None else verified.values
-    known = not skipped and problem.batches is None and bool(problem.summed) and bool(problem.latents)
+    known = not skipped and problem.batches is None and bool(problem.latents)
     evidence = diagnostics.Evidence(
         status=solution.status,
         weighing=weighing,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from taut.diagnostics import Orders
-from taut.problem import DISCRETE, Problem
+from taut.problem import DISCRETE, Problem, maxima
 
 _MOST_VALUES = 20  # components of one mixture
 _MOST_WAYS = 128  # ways to swap that are tried: one block of the kernel
@@ -75,7 +75,7 @@ def orders(problem: Problem, values: Mapping[str, np.ndarray], params: np.ndarra
     if any(latent.transform == DISCRETE for latent in problem.latents.values()):
         return None
     found = []
-    counts = {problem.assignments.count(name) for name in problem.summed}
+    counts = {problem.assignments.count(name) for name in problem.summed} | maxima(problem.program.closed.jaxpr)
     for count in sorted(n for n in counts if 2 <= n <= _MOST_VALUES):
         swaps = list(itertools.islice(_swaps(problem, count), _MOST_WAYS - 1))
         by_place: dict[tuple[_Place, ...], list[tuple[int, int]]] = {}

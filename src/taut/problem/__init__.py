@@ -5,7 +5,7 @@ from taut.problem._assignments import Assignments, sum_notes
 from taut.problem._bases import REPARAM_BASE
 from taut.problem._batch import leaves_of
 from taut.problem._coordinates import DISCRETE, Latent, Param, unconstrained_init
-from taut.problem._cost import elements
+from taut.problem._cost import elements, maxima
 from taut.problem._data import split
 from taut.problem._digest import digest
 from taut.problem._graph import graph
@@ -47,6 +47,7 @@ __all__ = [
     "inlined",
     "leaves_of",
     "log_joint",
+    "maxima",
     "no_side_effects",
     "numpyro_statements",
     "predictive",

@@ -49,6 +49,18 @@ def elements(jaxpr: Any) -> int:
     return total
 
 
+def maxima(jaxpr: Any) -> set[int]:
+    """Lengths of the axes that a jaxpr takes a maximum over: the first step of every sum of exponentials."""
+    found: set[int] = set()
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "reduce_max":
+            found |= {eqn.invars[0].aval.shape[axis] for axis in eqn.params["axes"]}
+        for value in eqn.params.values():
+            for body in _bodies(value):
+                found |= maxima(body)
+    return found
+
+
 def _bodies(value: Any) -> list[Any]:
     if isinstance(value, jex.ClosedJaxpr):
         return [value.jaxpr]

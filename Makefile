@@ -13,7 +13,7 @@ RUN := cd "$(ROOT)" && .venv/bin/python
 # Another project's modules must not shadow ours.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help demo test lint format bench bench-cold bench-loop bench-posteriordb bench-synthetic bench-evidence \
+.PHONY: help demo test test-all lint format bench bench-cold bench-loop bench-posteriordb bench-synthetic bench-evidence \
 	bench-kinds bench-peers lock clean setup
 .DEFAULT_GOAL := help
 
@@ -23,7 +23,10 @@ help: ## list these targets
 demo: setup ## fit two hierarchical models and write demo/*.html
 	@$(RUN) examples/demo.py $(ARGS)
 
-test: setup ## run the tests; ruff is one of them
+test: setup ## run the tests but the slow ones; ruff is one of them
+	@$(RUN) -m pytest -n auto --dist loadfile -m "not slow" $(ARGS)
+
+test-all: setup ## run all tests, those of tests/slow.txt too
 	@$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: setup ## ruff and pyright over the whole tree

@@ -19,6 +19,17 @@ import pytest
 _MOST_MAPS = 25_000
 
 
+# Tests that take many seconds each, and files of such, whose neighbours say most of it sooner: `make test-all` runs them.
+_SLOW = tuple(Path(__file__).with_name("slow.txt").read_text(encoding="utf-8").split("\n")[:-1])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what the list of slow tests names."""
+    for item in items:
+        if item.nodeid.startswith(_SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def precision_is_left_alone() -> Iterator[None]:
     """Precision is a local context in taut: whatever a test runs must leave JAX's global setting alone."""

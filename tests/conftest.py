@@ -19,7 +19,7 @@ import pytest
 _MOST_MAPS = 25_000
 
 
-# Tests that take many seconds each, and files of such; their neighbours say most of it sooner. `make test-all` runs all.
+# Tests that take many seconds each, and files of such; their neighbours say most of it sooner: see `make test-all`.
 _SLOW = tuple(Path(__file__).with_name("slow.txt").read_text(encoding="utf-8").split("\n")[:-1])
 
 

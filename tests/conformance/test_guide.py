@@ -170,3 +170,34 @@ def test_guides_are_static_arguments_and_every_real_parameter_is_valid(member: A
         _, log_q = guide.sample_and_log_prob(problem.program, far, jax.random.key(0), problem.inputs)
     assert np.isfinite(log_q)
     assert guide.named(problem, params)
+
+
+@pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS)
+def test_gradients_are_those_of_finite_differences(member: Any):
+    """Along a random direction: of log q at a fixed point, and of the draw and its log q where draws are a push."""
+    problem, guide, params = bound(member)
+    rng = np.random.default_rng(6)
+    direction = {n: rng.standard_normal(np.shape(v)) for n, v in params.items()}
+    weights = rng.standard_normal(problem.dim)
+    with scope("float64"):
+        point, _ = guide.sample_and_log_prob(problem.program, params, jax.random.key(7), problem.inputs)
+
+        def density(at: Any) -> Any:
+            return guide.log_prob(problem.program, at, point, problem.inputs)
+
+        functions = [density] if guide.evaluable else []
+        if isinstance(guide, guides.NoiseGuide):
+            noise = rng.standard_normal(guide.noise_size(problem.program))
+
+            def draw(at: Any) -> Any:
+                z, log_q = guide.push(problem.program, at, jnp.asarray(noise), problem.inputs)
+                flat = z.coordinates if isinstance(z, Flat) else jnp.stack([z[n] for n in problem.latents])
+                return jnp.dot(weights, flat) + log_q
+
+            functions.append(draw)
+        for function in functions:
+            run = jax.jit(lambda t, f=function: f(jax.tree.map(lambda v, d: v + t * d, params, direction)))
+            slope = float(jax.jit(jax.grad(run))(0.0))
+            # Two central differences leave an error of the order h^4, and rounding of 1e-16 |f| / h.
+            wide, half = (float(run(h) - run(-h)) / (2 * h) for h in (2e-4, 1e-4))
+            np.testing.assert_allclose(slope, (4 * half - wide) / 3, rtol=1e-6, atol=1e-6)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
 from taut._errors import TautError
-from taut.objectives._iwae import IWAE
-from taut.objectives._objective import Bound, Objective, averaged, whole_particles
+from taut.objectives._objective import averaged
+from taut.objectives._upper_bound import UpperBound
 
 
 @dataclass(frozen=True)
-class CUBO(Objective):
+class CUBO(UpperBound):
     r"""The chi upper bound, $\frac1n \log \mathbb E_q[w^n] \ge \log Z$ for $n > 1$; minimised, q covers the posterior.
 
     Its estimate from $K$ draws, $\frac1n \log \frac1K \sum_k w_k^n$, lies **below** the bound, often far below, and
@@ -48,12 +48,9 @@ class CUBO(Objective):
     n: float = 2.0
     particles: int = 64
     averaged_over: int = 1
-    bound: ClassVar[Bound | None] = "upper"
-    asymptotic: ClassVar[bool] = True
-    learns_model: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        whole_particles(self)
+        super().__post_init__()
         if isinstance(self.n, bool) or not isinstance(self.n, float | int) or not 1 < self.n < math.inf:
             raise TautError(
                 "bad-argument",
@@ -69,21 +66,6 @@ class CUBO(Objective):
             f"CUBO, the chi upper bound of power {self.n:g}, from {self.particles} draws{averaged(self)}; estimates "
             "lie below the bound"
         )
-
-    @property
-    def falls(self) -> bool:
-        """See `Objective`."""
-        return True
-
-    @property
-    def own_gradient(self) -> bool:
-        """See `Objective`."""
-        return True
-
-    @property
-    def yardstick(self) -> Objective:
-        """See `Objective`: few draws rank a q that misses the weights below one that finds them."""
-        return IWAE(particles=self.particles, averaged_over=self.averaged_over)
 
     def reduce(self, log_weights: Any) -> Any:
         """See `Objective`."""

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from taut.objectives._iwae import IWAE
 from taut.objectives._objective import Bound, Objective, averaged, whole_particles
 from taut.objectives._tvo import riemann
+from taut.objectives._upper_bound import UpperBound
 
 
 @dataclass(frozen=True)
-class ForwardKL(Objective):
+class ForwardKL(UpperBound):
     r"""The evidence upper bound, $\mathbb E_{p(z \mid x)}[\log w] = \log Z + \mathrm{KL}(p \,\|\, q)$; minimised.
 
     Expectations under the posterior are taken with normalised weights $\tilde w_k = w_k / \sum_j w_j$: the value is
@@ -37,31 +38,10 @@ class ForwardKL(Objective):
 
     particles: int = 64
     averaged_over: int = 1
-    bound: ClassVar[Bound | None] = "upper"
-    asymptotic: ClassVar[bool] = True
-    learns_model: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        whole_particles(self)
 
     def __str__(self) -> str:
         """See `Objective`."""
         return f"forward KL with {self.particles} weighted draws{averaged(self)}; estimates lie below the bound"
-
-    @property
-    def falls(self) -> bool:
-        """See `Objective`."""
-        return True
-
-    @property
-    def own_gradient(self) -> bool:
-        """See `Objective`."""
-        return True
-
-    @property
-    def yardstick(self) -> Objective:
-        """See `Objective`: few draws rank a q that misses the weights below one that finds them."""
-        return IWAE(particles=self.particles, averaged_over=self.averaged_over)
 
     def reduce(self, log_weights: Any) -> Any:
         """See `Objective`."""

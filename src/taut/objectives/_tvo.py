@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from taut._errors import TautError
-from taut.objectives._iwae import IWAE
 from taut.objectives._objective import Bound, Objective, averaged, whole_particles
+from taut.objectives._upper_bound import UpperBound
 
 # Points that the integrand's first bend asks for, from the paper's experiments.
 _PARTITION = (0.0, 0.025, 0.1, 0.3, 1.0)
@@ -60,7 +60,7 @@ class TVO(Objective):
 
 
 @dataclass(frozen=True)
-class UpperTVO(Objective):
+class UpperTVO(UpperBound):
     r"""The right Riemann sum, $\sum_i (\beta_{i+1} - \beta_i)\, \mathbb E_{\pi_{\beta_{i+1}}}[\log w] \ge \log Z$.
 
     With the partition $(0, 1)$ it is `ForwardKL`. It bounds the evidence from above as $K$ grows; few draws lie below.
@@ -80,12 +80,9 @@ class UpperTVO(Objective):
     partition: tuple[float, ...] = _PARTITION
     particles: int = 64
     averaged_over: int = 1
-    bound: ClassVar[Bound | None] = "upper"
-    asymptotic: ClassVar[bool] = True
-    learns_model: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        whole_particles(self)
+        super().__post_init__()
         object.__setattr__(self, "partition", _checked("UpperTVO", self.partition))
 
     def __str__(self) -> str:
@@ -94,21 +91,6 @@ class UpperTVO(Objective):
             f"upper TVO over {len(self.partition) - 1} intervals of {self.particles} draws{averaged(self)}; estimates "
             "lie below the bound"
         )
-
-    @property
-    def falls(self) -> bool:
-        """See `Objective`."""
-        return True
-
-    @property
-    def own_gradient(self) -> bool:
-        """See `Objective`."""
-        return True
-
-    @property
-    def yardstick(self) -> Objective:
-        """See `Objective`: few draws rank a q that misses the weights below one that finds them."""
-        return IWAE(particles=self.particles, averaged_over=self.averaged_over)
 
     def reduce(self, log_weights: Any) -> Any:
         """See `Objective`."""

@@ -364,3 +364,30 @@ def test_a_latent_more_moves_no_others_entry():
         assert view.marginal("a").mean == pytest.approx(float(small.guide.marginal("a").mean), abs=0.02)
     assert small.guide.slices["a"] == slice(0, 1) and large.guide.slices["a"] == slice(3, 4)
     np.testing.assert_allclose(small.guide.cov("a"), large.guide.cov("a"), rtol=0.05)
+
+
+def test_a_latent_more_moves_no_others_entry_by_name():
+    x = np.random.default_rng(0).standard_normal((30, 2))
+    y = x @ np.array([1.0, -2.0]) + 0.3
+
+    def smaller(y: Any) -> None:
+        w = taut.sample("w", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        with taut.plate("rows", len(y)):
+            taut.sample("y", dist.Normal(jnp.asarray(x) @ w, 1.0), obs=y)
+
+    def larger(y: Any) -> None:
+        taut.sample("aside", dist.Normal(5.0, 2.0))
+        w = taut.sample("w", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        with taut.plate("rows", len(y)):
+            taut.sample("y", dist.Normal(jnp.asarray(x) @ w, 1.0), obs=y)
+
+    few, more = (taut.fit(m, dict(y=y), guide=guides.FullRank()) for m in (smaller, larger))
+    precision = np.eye(2) + x.T @ x  # closed form: conjugate regression
+    for fit in (few, more):
+        marginal = fit.guide.marginal("w")
+        np.testing.assert_allclose(marginal.mean, np.linalg.solve(precision, x.T @ y), atol=1e-6)
+        np.testing.assert_allclose(fit.guide.cov("w"), np.linalg.inv(precision), atol=1e-6)
+    assert few.guide.slices["w"] == slice(0, 2) and more.guide.slices["w"] == slice(1, 3)
+    with pytest.raises(taut.TautError) as caught:
+        taut.fit(larger, dict(y=y), guide=few.guide)
+    assert "aside" in str(caught.value)

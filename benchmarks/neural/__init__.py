@@ -1,0 +1,1 @@
+"""Networks and autoencoders on images of digits."""

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from taut._errors import TautError
+from taut._keys import generator
 from taut.data._sources import Arrays, Parquet, Source, Stream, Table
+from taut.data._transforms import STEPS, Transform
 
 
 class Chunk(NamedTuple):
@@ -46,6 +48,8 @@ class Batches:
         shared: arguments of the model that all rows share: numbers, sizes, arrays that belong to no row.
         total: how many rows a stream has; by default it is gone through once and they are counted.
         columns: columns of a Parquet file; by default all.
+        transform: what is done to the columns of every batch, ``(columns, generator) -> columns``, with noise that key
+            and step determine: `Binarise`.
 
     Attributes:
         rows: $N$.
@@ -69,6 +73,7 @@ class Batches:
         shared: Mapping[str, Any] | None = None,
         total: int | None = None,
         columns: Iterable[str] | None = None,
+        transform: Transform | None = None,
     ):
         for name, value in (("size", size), ("total", total)):
             if (name, value) != ("total", None) and (
@@ -78,6 +83,10 @@ class Batches:
         if not isinstance(plate, str) or not plate:
             raise _bad("plate", f"plate={plate!r}", "the name of the model's plate over the rows", 'plate="rows"')
         self.plate = plate
+        if transform is not None and not callable(transform):
+            found = f"transform={transform!r}"
+            raise _bad("transform", found, "a function of columns and a generator", 'transform=taut.data.Binarise("x")')
+        self.transform = transform
         self.shared = dict(shared or {})
         self.source = _source(data, total, columns)
         self.rows = self.source.rows
@@ -101,8 +110,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The batches of one epoch, each with what all rows share."""
-        for table in self.source.read(0, 0, 0, self.size):
-            yield {**table.columns, **self.shared}
+        for step, table in enumerate(self.source.read(0, 0, 0, self.size)):
+            yield {**self.made(table, 0, step).columns, **self.shared}
 
     def __repr__(self) -> str:
         return f"Batches({self.rows:,} rows, {self.size} at a time, plate={self.plate!r})"
@@ -114,13 +123,19 @@ class Batches:
 
     @property
     def whole(self) -> dict[str, Any] | None:
-        """All data, where they lie in memory or in a memory map."""
-        return None if self.source.whole is None else {**self.source.whole, **self.shared}
+        """All data, where they lie in memory or in a memory map, and every step sees them as they are."""
+        return None if self.source.whole is None or self.transform is not None else {**self.source.whole, **self.shared}
 
     def first(self, last: bool = False) -> Table:
         """The first batch of the first epoch, or its last one."""
         start = (len(self) - 1) * self.size if last else 0
-        return next(self.source.read(0, 0, start, self.size))
+        return self.made(next(self.source.read(0, 0, start, self.size)), 0, start // self.size)
+
+    def made(self, table: Table, key: Any, step: int) -> Table:
+        """The rows of a step as the model sees them."""
+        if self.transform is None:
+            return table
+        return table._replace(columns=self.transform(table.columns, generator(key, STEPS + step)))
 
     def run(self, step: int, limit: int) -> int:
         """How many batches from the ``step``-th on have one size, ``limit`` at most."""
@@ -185,7 +200,9 @@ class _Reader:
         batches = self.batches
         epoch, place = divmod(step, len(batches))
         while True:
-            yield from batches.source.read(self.key, epoch, place * batches.size, batches.size)
+            for table in batches.source.read(self.key, epoch, place * batches.size, batches.size):
+                yield batches.made(table, self.key, step)
+                step += 1
             epoch, place = epoch + 1, 0
 
     def _stack(self, count: int) -> Chunk:

@@ -2,22 +2,36 @@
 
 from taut.dist import ScaleMixture
 from taut.guides import Flipout, LocalReparametrisation, MCDropout, MeanFieldNet
+from taut.nn._autoencoder import VAE
 from taut.nn._bayesian import bayesian
+from taut.nn._dense import Dense
 from taut.nn._last_layer import LastLayer, last_layer_laplace
 from taut.nn._layers import flipout_linear, local_linear
+from taut.nn._likelihoods import (
+    BernoulliLikelihood,
+    ContinuousBernoulliLikelihood,
+    GaussianLikelihood,
+    Likelihood,
+)
 from taut.nn._predictive import Calibration, Uncertainty, calibration, frequencies, log_predictive, uncertainty
 from taut.nn._priors import FanIn, Frozen, Horseshoe
 from taut.nn._pruning import Pruned, prune, signal_to_noise
 from taut.nn._start import AtModule
 
 __all__ = [
+    "VAE",
     "AtModule",
+    "BernoulliLikelihood",
     "Calibration",
+    "ContinuousBernoulliLikelihood",
+    "Dense",
     "FanIn",
     "Flipout",
     "Frozen",
+    "GaussianLikelihood",
     "Horseshoe",
     "LastLayer",
+    "Likelihood",
     "LocalReparametrisation",
     "MCDropout",
     "MeanFieldNet",

@@ -279,8 +279,7 @@ def densities(
     spoil: Any = None,
 ) -> dict[str, Any]:
     """Log densities of the sites that the layers reach, with noise drawn row by row; see `Guide.row_densities`."""
-    whole = jnp.concatenate([point.coordinates, model]) if program.num_params else point.coordinates
-    holes = fill(program, whole, point.centredness)
+    holes = fill(program, point.coordinates, point.centredness, model)
     key = jax.random.wrap_key_data(point.stream)
     return with_noise(program, found, spreads(program, params, point), noise, key, holes, inputs, group, spoil)
 
@@ -310,12 +309,16 @@ def check_layers(
             (inits,) = problem.kernel().constants(("init",))
             model = np.concatenate([inits[n].ravel() for n in problem.params])
 
-        def terms(spoil: Any) -> Any:
-            made = (guide.spreads, noise, real, point, jnp.asarray(model, real_dtype()), inputs)
+        # The network is an argument: the compiler would take its time over the products of constants.
+        @jax.jit
+        def terms(spoil: Any, real: Any, point: Any, model: Any, inputs: Any) -> Any:
+            made = (guide.spreads, noise, real, point, model, inputs)
             seen = densities(program, found, *made, group="density_terms", spoil=spoil)
             return {n: _by_row(program, n, term) for n, term in seen.items()}
 
-        run = jax.jit(terms)
+        def run(spoil: Any) -> Any:
+            return terms(spoil, real, point, jnp.asarray(model, real_dtype()), inputs)
+
         index = np.arange(rows)
         if not all(np.isfinite(np.asarray(t)).all() for t in run(jnp.zeros(rows, bool)).values()):
             return  # the run itself will say where

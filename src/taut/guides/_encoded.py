@@ -90,6 +90,8 @@ def check_others(program: Program, plate: str, sites: tuple[str, ...], family: G
 
 def data_taken(wanted: tuple[str, ...] | None, arguments: Mapping[str, Any], rows: int, plate: str) -> tuple[str, ...]:
     """The data whose rows are encoded."""
+    # What is no argument's name, such as the numbers of a batch's rows, is not the user's.
+    arguments = {name: value for name, value in arguments.items() if name.isidentifier()}
 
     def fits(value: Any) -> bool:
         leaves = jax.tree.leaves(value)

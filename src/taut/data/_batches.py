@@ -5,27 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from taut._errors import TautError
 from taut._keys import generator
-from taut.data._sources import Arrays, Parquet, Source, Stream, Table
+from taut.data._parquet import Parquet
+from taut.data._pieces import Piece, Table, joined
+from taut.data._reader import Chunk, Reader, words_of
+from taut.data._sources import Arrays, Source, Stream
 from taut.data._transforms import STEPS, Transform
 
-
-class Chunk(NamedTuple):
-    """Several batches of one size, one after another.
-
-    Attributes:
-        rows: numbers of the rows, ``int64[batches, B]``.
-        columns: their values by name, ``(batches, B, ...)``.
-    """
-
-    rows: np.ndarray
-    columns: dict[str, np.ndarray]
+# Orders that are gone through at once: that of a run, and that of a look at its data in between.
+_READERS = 2
 
 
 class Batches:
@@ -47,7 +40,8 @@ class Batches:
         plate: the name of the model's plate whose rows these are.
         shared: arguments of the model that all rows share: numbers, sizes, arrays that belong to no row.
         total: how many rows a stream has; by default it is gone through once and they are counted.
-        columns: columns of a Parquet file; by default all.
+        columns: columns of a Parquet file, by default all; or a mapping in which several make one array,
+            ``{"x": ["age", "height"], "y": "weight"}``.
         transform: what is done to the columns of every batch, ``(columns, generator) -> columns``, with noise that key
             and step determine: `Binarise`.
 
@@ -72,7 +66,7 @@ class Batches:
         *,
         shared: Mapping[str, Any] | None = None,
         total: int | None = None,
-        columns: Iterable[str] | None = None,
+        columns: Iterable[str] | Mapping[str, str | Iterable[str]] | None = None,
         transform: Transform | None = None,
     ):
         for name, value in (("size", size), ("total", total)):
@@ -102,7 +96,8 @@ class Batches:
             raise _bad("size", f"size={size} of {self.rows} rows", "no more rows than there are", f"size={self.rows}")
         self.size = size
         self._lock = threading.Lock()
-        self._reader: _Reader | None = None
+        self._readers: list[Reader] = []
+        self._firsts: dict[bool, Table] = {}
 
     def __len__(self) -> int:
         """Batches of an epoch, the last one perhaps smaller."""
@@ -110,8 +105,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The batches of one epoch, each with what all rows share."""
-        for step, table in enumerate(self.source.read(0, 0, 0, self.size)):
-            yield {**self.made(table, 0, step).columns, **self.shared}
+        for step, batch in enumerate(self.source.read(0, 0, 0, self.size)):
+            yield {**self.made(batch, 0, step).columns, **self.shared}
 
     def __repr__(self) -> str:
         return f"Batches({self.rows:,} rows, {self.size} at a time, plate={self.plate!r})"
@@ -128,11 +123,14 @@ class Batches:
 
     def first(self, last: bool = False) -> Table:
         """The first batch of the first epoch, or its last one."""
-        start = (len(self) - 1) * self.size if last else 0
-        return self.made(next(self.source.read(0, 0, start, self.size)), 0, start // self.size)
+        if last not in self._firsts:
+            step = len(self) - 1 if last else 0
+            self._firsts[last] = self.made(next(self.source.read(0, 0, step * self.size, self.size)), 0, step)
+        return self._firsts[last]
 
-    def made(self, table: Table, key: Any, step: int) -> Table:
+    def made(self, batch: list[Piece], key: Any, step: int) -> Table:
         """The rows of a step as the model sees them."""
+        table = joined(batch, self.source.kinds)
         if self.transform is None:
             return table
         return table._replace(columns=self.transform(table.columns, generator(key, STEPS + step)))
@@ -155,77 +153,32 @@ class Batches:
             count: how many.
         """
         with self._lock:
-            reader = self._reader
-            if reader is None or not reader.fits(key, step):
-                reader = self._reader = _Reader(self, key, step)
-            return reader.take(count)
+            words = words_of(key)
+            reader = next((r for r in self._readers if (r.words, r.step) == (words, step)), None)
+            if reader is None:
+                reader = Reader(self, key, step)
+            # A reader that is interrupted does not know where it stands, and is not asked again.
+            others = [r for r in self._readers if r is not reader and r.words != words]
+            self._readers = others
+            chunk = reader.take(count)
+            self._readers = [reader, *others][:_READERS]
+            return chunk
 
 
-class _Reader:
-    """Goes through the epochs from one step on, a chunk ahead of who asks."""
-
-    def __init__(self, batches: Batches, key: Any, step: int):
-        self.batches, self.key, self.step = batches, key, step
-        self.words = _words(key)
-        self.tables = self._from(step)
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="taut-batches")
-        self.ahead: tuple[int, Future[Chunk]] | None = None
-
-    def fits(self, key: Any, step: int) -> bool:
-        return step == self.step and _words(key) == self.words
-
-    def take(self, count: int) -> Chunk:
-        if self.ahead is None:
-            chunk = self._stack(count)
-        else:
-            asked, future = self.ahead
-            self.ahead = None
-            chunk = future.result()
-            if asked < count:
-                more = self._stack(count - asked)
-                chunk = Chunk(
-                    np.concatenate([chunk.rows, more.rows]),
-                    {n: np.concatenate([v, more.columns[n]]) for n, v in chunk.columns.items()},
-                )
-            elif asked > count:
-                # The reader is ahead of what was wanted: what is left over is read again.
-                self.tables = self._from(self.step + count)
-                chunk = Chunk(chunk.rows[:count], {n: v[:count] for n, v in chunk.columns.items()})
-        self.step += count
-        coming = self.batches.run(self.step, count)
-        self.ahead = coming, self.pool.submit(self._stack, coming)
-        return chunk
-
-    def _from(self, step: int) -> Iterator[Table]:
-        batches = self.batches
-        epoch, place = divmod(step, len(batches))
-        while True:
-            for table in batches.source.read(self.key, epoch, place * batches.size, batches.size):
-                yield batches.made(table, self.key, step)
-                step += 1
-            epoch, place = epoch + 1, 0
-
-    def _stack(self, count: int) -> Chunk:
-        tables = [next(self.tables) for _ in range(count)]
-        names = tables[0].columns
-        return Chunk(
-            np.stack([table.rows for table in tables]),
-            {name: np.stack([table.columns[name] for table in tables]) for name in names},
-        )
-
-
-def _words(key: Any) -> Any:
-    return key if isinstance(key, int) else tuple(np.asarray(key).ravel().tolist()) if hasattr(key, "dtype") else key
-
-
-def _source(given: Any, total: int | None, columns: Iterable[str] | None) -> Source:
+def _source(given: Any, total: int | None, columns: Any) -> Source:
     if isinstance(given, str | os.PathLike):
         return Parquet([given], columns)
     if isinstance(given, list | tuple) and given and all(isinstance(path, str | os.PathLike) for path in given):
         return Parquet(given, columns)
     data: Any = given
-    if hasattr(data, "columns") and hasattr(data, "keys") and not isinstance(data, Mapping):
-        data = {name: np.asarray(data[name]) for name in data.keys()}  # noqa: SIM118 - a data frame
+    if columns is not None:
+        raise _bad(
+            "columns", f"columns={columns!r} of {type(data).__name__}", "a Parquet file", "leave out what is not wanted"
+        )
+    if hasattr(data, "schema") and hasattr(data, "to_batches"):  # a table or a data set of pyarrow's
+        return Stream(_Reiterable(data), data.num_rows if hasattr(data, "num_rows") else data.count_rows())
+    if hasattr(data, "columns") and hasattr(data, "__getitem__") and not isinstance(data, Mapping):  # a data frame
+        data = {name: np.asarray(data[name]) for name in data.columns}
     if isinstance(data, Mapping):
         if not data:
             raise _bad("data", "no columns", "columns by the model's argument names", "dict(x=x, y=y)")
@@ -235,8 +188,6 @@ def _source(given: Any, total: int | None, columns: Iterable[str] | None) -> Sou
         return Arrays(data)
     if isinstance(data, Iterator):
         raise _generator("data", data)
-    if hasattr(data, "schema") and hasattr(data, "to_batches"):  # a table or a data set of pyarrow's
-        return Stream(_Reiterable(data), data.num_rows if hasattr(data, "num_rows") else data.count_rows())
     if isinstance(data, Iterable):
         return Stream(data, total)
     raise _bad(
@@ -254,7 +205,10 @@ class _Reiterable:
         self.table = table
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.table.to_batches())
+        if hasattr(self.table, "num_rows"):
+            return iter(self.table.to_batches())
+        # A data set reads far ahead of who asks, unless it is told not to.
+        return iter(self.table.to_batches(batch_readahead=2, fragment_readahead=1))
 
 
 def _generator(name: str, value: Any) -> TautError:

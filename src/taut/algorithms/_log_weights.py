@@ -35,8 +35,7 @@ def log_p(program: Program, point: Point, model: Any, inputs: Any, rows: Mapping
     if rows:
         return sum(log_p_parts(program, point, model, inputs, rows))
     if isinstance(point, Flat):
-        whole = jnp.concatenate([point.coordinates, model]) if program.num_params else point.coordinates
-        return log_joint(program, whole, point.centredness, *inputs)
+        return log_joint(program, point.coordinates, point.centredness, *inputs, model)
     values = {name: jnp.asarray(value, real_dtype()) for name, value in point.items()}
     return sum(program.evaluate("plain", model_holes(program, model), *inputs, values=values).values())
 
@@ -46,10 +45,9 @@ def log_p_parts(
 ) -> tuple[Any, Any]:
     r"""$\log p$ of the latents, Jacobians included, and of everything else; arguments as for `log_p`."""
     if isinstance(point, Flat):
-        whole = jnp.concatenate([point.coordinates, model]) if program.num_params else point.coordinates
         rows = dict(rows or {})
         others = [name for name in program.outputs["density"] if name not in rows]
-        terms = program.evaluate("density", fill(program, whole, point.centredness), *inputs, names=others) | rows
+        terms = program.evaluate("density", fill(program, point.coordinates, point.centredness, model), *inputs, names=others) | rows
     else:
         values = {name: jnp.asarray(value, real_dtype()) for name, value in point.items()}
         terms = program.evaluate("plain", model_holes(program, model), *inputs, values=values)

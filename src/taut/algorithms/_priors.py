@@ -106,8 +106,7 @@ def _values(program: Program, point: Point, model: Any, inputs: Any) -> dict[str
 
 
 def _holes(program: Program, point: Flat, model: Any) -> dict[str, Any]:
-    whole = jnp.concatenate([point.coordinates, model]) if program.num_params else point.coordinates
-    return fill(program, whole, point.centredness)
+    return fill(program, point.coordinates, point.centredness, model)
 
 
 def _real(point: Mapping[str, Any]) -> dict[str, Any]:

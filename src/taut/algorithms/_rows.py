@@ -237,8 +237,8 @@ class _NoRows(Exception):
 
 def _row_weights(program: Program, guide: Guide, density: Any, model: Any, point: Any, inputs: Any, rows: Rows) -> Any:
     if isinstance(point, Flat):
-        whole = jnp.concatenate([point.coordinates, model]) if program.num_params else point.coordinates
-        terms = program.evaluate("density_terms", fill(program, whole, point.centredness), *inputs)
+        holes = fill(program, point.coordinates, point.centredness, model)
+        terms = program.evaluate("density_terms", holes, *inputs)
     else:
         values = {name: jnp.asarray(value, real_dtype()) for name, value in point.items()}
         terms = program.evaluate("plain_terms", model_holes(program, model), *inputs, values=values)

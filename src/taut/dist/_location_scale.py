@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jax.core import Tracer
 from numpyro import distributions as nd
 
 
@@ -27,11 +28,14 @@ class LocationScale(NamedTuple):
         loc: $m$, broadcastable to the distribution's shape.
         scale: $s > 0$, likewise.
         moved: ``(loc, scale, u) -> log density`` of the same family elsewhere, summed over event dimensions.
+        computed: which of the two are computed by the program being traced: ``(loc, scale)``. A scale that is not is
+            no hierarchy's, and its coordinate needs no map.
     """
 
     loc: Any
     scale: Any
     moved: Callable[[Any, Any, Any], Any]
+    computed: tuple[bool, bool]
 
     def value(self, u: Any, centredness: Any) -> Any:
         """The model's own value at coordinate ``u``."""
@@ -69,7 +73,10 @@ def location_scale(fn: nd.Distribution) -> LocationScale | None:
                 terms = family(loc=loc, scale=scale, **others).log_prob(u)
                 return terms.sum(tuple(range(-events, 0))) if events else terms
 
-            return LocationScale(jnp.broadcast_to(base.loc, shape), jnp.broadcast_to(base.scale, shape), moved)
+            computed = isinstance(base.loc, Tracer), isinstance(base.scale, Tracer)
+            return LocationScale(
+                jnp.broadcast_to(base.loc, shape), jnp.broadcast_to(base.scale, shape), moved, computed
+            )
     if type(base) is nd.MultivariateNormal:
         # Only the standard deviations are moved; the correlations stay in the coordinate's own distribution.
         tril: Any = base.scale_tril
@@ -79,7 +86,8 @@ def location_scale(fn: nd.Distribution) -> LocationScale | None:
             terms = nd.MultivariateNormal(loc, scale_tril=(new_scale / scale)[..., None] * tril).log_prob(u)
             return terms.sum(tuple(range(-events, 0))) if events else terms
 
-        return LocationScale(jnp.broadcast_to(base.loc, shape), jnp.broadcast_to(scale, shape), moved_vector)
+        computed = isinstance(base.loc, Tracer), isinstance(tril, Tracer)
+        return LocationScale(jnp.broadcast_to(base.loc, shape), jnp.broadcast_to(scale, shape), moved_vector, computed)
     return None
 
 

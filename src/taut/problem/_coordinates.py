@@ -213,7 +213,7 @@ class Coordinates(Handler):
         rows = math.prod(p.size / p.length for p in site.plates)
         plain = site.mask is None and isinstance(site.scale, float) and math.isclose(site.scale, rows, rel_tol=1e-12)
         form = dist.location_scale(fn) if plain and site.coordinate is None else None
-        movable = form is not None and isinstance(form.scale, Tracer) and site.name not in self.anchored
+        movable = form is not None and form.computed[1] and site.name not in self.anchored
         base = dist.unwrapped(fn)
         chart = dist.usual_chart(fn) if site.coordinate is None else site.coordinate(site, partial(_learned, site))
         if chart is None:
@@ -229,7 +229,7 @@ class Coordinates(Handler):
         shape = chart.shape
         u = hole(site.name, shape, real_dtype())
         terms: Any = None
-        if form is not None and (isinstance(form.loc, Tracer) or isinstance(form.scale, Tracer)):
+        if form is not None and any(form.computed):
             self.forms[site.name] = form
         if form is not None and movable:
             centredness = hole(site.name + CENTREDNESS, shape, real_dtype())

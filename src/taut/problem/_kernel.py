@@ -34,32 +34,43 @@ def count_compilation() -> None:
     _compilations.count = compilations() + 1
 
 
-def fill(program: Program, flat: Any, centredness: Any) -> dict[str, Any]:
+def fill(program: Program, flat: Any, centredness: Any, model: Any = None) -> dict[str, Any]:
     """The holes of a program at a flat point.
 
     Args:
         program: the traced model.
         flat: the coordinates of latents, then of parameters; ``float[dim]``.
         centredness: ``float[dim]``; read only at hierarchical latents.
+        model: the coordinates of parameters, where ``flat`` holds those of latents alone: what is the same for all
+            particles then stays so.
 
     Returns:
         A value per hole.
     """
+    latents, params = list(program.latents.values()), list(program.params.values())
+    values = [flat] if model is None else [flat, model]
     holes: dict[str, Any] = {}
+    for sites, vector in zip([latents + params] if model is None else [latents, params], values, strict=True):
+        for site, part in zip(sites, _parts(vector, [site.size for site in sites]), strict=True):
+            holes[site.name] = part.reshape(site.coordinate_shape)
     start = 0
-    for site in (*program.latents.values(), *program.params.values()):
-        stop = start + site.size
-        holes[site.name] = flat[start:stop].reshape(site.coordinate_shape)
-        if getattr(site, "movable", False):
-            part = centredness[start:stop].reshape(site.coordinate_shape)
-            holes[site.name + CENTREDNESS] = part if site.hierarchical else jnp.ones_like(part)  # type: ignore[union-attr]
+    for latent in latents:
+        stop = start + latent.size
+        if latent.movable:
+            lam = centredness[start:stop].reshape(latent.coordinate_shape)
+            holes[latent.name + CENTREDNESS] = lam if latent.hierarchical else jnp.ones_like(lam)
         start = stop
     return holes
 
 
-def log_joint(program: Program, flat: Any, centredness: Any, inputs: Any, consts: Any) -> Any:
-    """The log joint density of one flat point, in nats; traceable."""
-    terms = program.evaluate("density", fill(program, flat, centredness), inputs, consts)
+def _parts(vector: Any, sizes: list[int]) -> list[Any]:
+    """A vector cut up; its gradient is put together in one piece, not added up from pieces with zeros around them."""
+    return list(jax.lax.split(jnp.asarray(vector), sizes)) if sizes else []
+
+
+def log_joint(program: Program, flat: Any, centredness: Any, inputs: Any, consts: Any, model: Any = None) -> Any:
+    """The log joint density of one flat point, in nats; traceable. See `fill`."""
+    terms = program.evaluate("density", fill(program, flat, centredness, model), inputs, consts)
     return sum(terms.values())
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from taut.problem import Problem, leaves_of
+from taut.problem import Problem, check_later, leaves_of
 
 # Bytes of batches that are stacked at a time: more would only wait in memory.
 _MOST_BYTES = 2**25
@@ -38,6 +38,9 @@ def feed(problem: Problem, words: Any, step: int, limit: int, chunk: int) -> Fee
         step: steps done.
         limit: where to stop at the latest.
         chunk: most steps per call.
+
+    Raises:
+        TautError: as preflight, for rows that are no data of the model, when they are first visited.
     """
     batches = problem.batches
     if batches is None:
@@ -50,6 +53,8 @@ def feed(problem: Problem, words: Any, step: int, limit: int, chunk: int) -> Fee
     count = min(batches.run(step, limit - step), length)
     taken = batches.take(key_of_words(words), step, count)
     leaves = leaves_of(here.arrays, taken.columns, taken.rows)
+    if step < len(batches):  # the first epoch visits every row
+        check_later(here, leaves)
     return Feed(here, count, {place: _padded(value, length) for place, value in leaves.items()}, length)
 
 

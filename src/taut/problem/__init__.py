@@ -12,6 +12,7 @@ from taut.problem._graph import graph
 from taut.problem._holes import hole
 from taut.problem._influence import unused_params
 from taut.problem._kernel import Kernel, compilations, count_compilation, fill, log_joint
+from taut.problem._later import check_later
 from taut.problem._levels import inlined
 from taut.problem._numpyro import numpyro_statements
 from taut.problem._predictive import NewRows, few_rows, predictive
@@ -33,6 +34,7 @@ __all__ = [
     "Problem",
     "Program",
     "Source",
+    "check_later",
     "check_ranges",
     "compilations",
     "constrained",

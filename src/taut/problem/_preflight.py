@@ -99,7 +99,8 @@ def check_data(arrays: Mapping[str, Any], constants: Mapping[str, Any], program:
                 expected=f"values in {dist.describe(supports[name])}"
                 if name in supports
                 else "values within the bounds of the distribution",
-                remedy="choose a distribution whose support holds the data, or correct the data",
+                remedy=site.infer.get("remedy")
+                or "choose a distribution whose support holds the data, or correct the data",
             )
     masked = frozenset().union(*(program.reach["observed"][n] for n in masks)) if masks else frozenset()
     harmful = {n: where for n, where in bad.items() if f"data:{n}" not in masked and np.isnan(where[1]).any()}
@@ -133,7 +134,8 @@ def _soft(site: Site, values: np.ndarray) -> str:
         source=site.source,
         found=f"{between} of {values.size} values between 0 and 1, from {values.min():g} to {values.max():g}",
         expected="0 or 1, the values of a Bernoulli",
-        remedy="binarise: obs=(y > 0.5); or dist.ContinuousBernoulli(logits=...), whose values these are; or, if the "
+        remedy=site.infer.get("remedy")
+        or "binarise: obs=(y > 0.5); or dist.ContinuousBernoulli(logits=...), whose values these are; or, if the "
         f'cross-entropy is meant: taut.sample("{site.name}", ..., allow="soft-targets")',
     )
 

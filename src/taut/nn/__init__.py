@@ -5,6 +5,7 @@ from taut.guides import Flipout, LocalReparametrisation, MCDropout, MeanFieldNet
 from taut.nn._autoencoder import VAE
 from taut.nn._bayesian import bayesian
 from taut.nn._dense import Dense
+from taut.nn._held_out import HeldOut, held_out
 from taut.nn._last_layer import LastLayer, last_layer_laplace
 from taut.nn._layers import flipout_linear, local_linear
 from taut.nn._likelihoods import (
@@ -29,6 +30,7 @@ __all__ = [
     "Flipout",
     "Frozen",
     "GaussianLikelihood",
+    "HeldOut",
     "Horseshoe",
     "LastLayer",
     "Likelihood",
@@ -42,6 +44,7 @@ __all__ = [
     "calibration",
     "flipout_linear",
     "frequencies",
+    "held_out",
     "last_layer_laplace",
     "local_linear",
     "log_predictive",

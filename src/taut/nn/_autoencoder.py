@@ -194,11 +194,11 @@ def normal_of(who: str, network: Any, rows: Any, size: int) -> Any:
     Raises:
         TautError: ``bad-argument`` for outputs that are no location and log scale of so many.
     """
-    found = jax.vmap(network)(rows)
-    parts = found if isinstance(found, tuple | list) else (found,)
+    found: Any = jax.vmap(network)(rows)
+    parts = list(found) if isinstance(found, tuple | list) else [found]
     shapes = [tuple(np.shape(part)[1:]) for part in parts]
-    if len(parts) == 1 and shapes[0] == (2 * size,):
-        parts = found[:, :size], found[:, size:]
+    if shapes == [(2 * size,)]:
+        parts = [parts[0][:, :size], parts[0][:, size:]]
     elif shapes != [(size,), (size,)]:
         raise TautError(
             "bad-argument",
@@ -217,7 +217,7 @@ def outputs_of(network: Any, z: Any, count: int, row: tuple[int, ...]) -> Any:
     Raises:
         TautError: ``bad-argument`` for another number of outputs.
     """
-    found = jax.vmap(network)(z)
+    found: Any = jax.vmap(network)(z)
     parts = found if isinstance(found, tuple | list) else (found,)
     flat = jnp.concatenate([jnp.reshape(part, (len(z), -1)) for part in parts], axis=1)
     wanted = count * int(np.prod(row, dtype=int))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from taut._draws import pool
+from taut._errors import TautError
 from taut._precision import scope
 from taut.guides._guide import Flat, Guide, NoiseGuide
 from taut.guides._local import Place, at_place, each_counts, place, wide_dim, wide_layout, wide_shape
@@ -28,6 +29,22 @@ _LOG_2PI = math.log(2 * math.pi)
 _INITIAL_SCALE = 0.1
 
 
+def check_scale(title: str, scale: Any) -> None:
+    """Refuse a first standard deviation that is none.
+
+    Raises:
+        TautError: ``bad-argument``.
+    """
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        raise TautError(
+            "bad-argument",
+            site="scale",
+            found=f"{title}(scale={scale!r})",
+            expected="a positive number",
+            remedy=f"taut.guides.{title}(scale={_INITIAL_SCALE})",
+        )
+
+
 @dataclass(frozen=True)
 class MeanField(NoiseGuide):
     r"""Independent normals on the real line: $q(z) = \prod_j \mathcal N(z_j; m_j, s_j^2)$.
@@ -38,6 +55,10 @@ class MeanField(NoiseGuide):
     Args:
         centredness: 1 is the model as written, 0 non-centres hierarchical latents; a tuple sets each coordinate.
         start: where to begin; near the origin by default.
+        scale: standard deviation of every coordinate at the start; the weights of a network want a smaller one.
+
+    Raises:
+        TautError: ``bad-argument`` for a scale that is not positive.
 
     Example:
         >>> def model(y):
@@ -51,6 +72,10 @@ class MeanField(NoiseGuide):
 
     centredness: float | tuple[float, ...] = 1.0
     start: Start | None = field(default=None, compare=False)
+    scale: float = field(default=_INITIAL_SCALE, compare=False)
+
+    def __post_init__(self) -> None:
+        check_scale("MeanField", self.scale)
 
     @property
     def follows_rows(self) -> bool:
@@ -61,7 +86,7 @@ class MeanField(NoiseGuide):
         """A narrow normal where the start says."""
         dim = wide_dim(problem.program)
         loc = first_loc(self.start, problem, self.centredness, key, dim)
-        return {"loc": loc, "log_scale": np.full(dim, math.log(_INITIAL_SCALE))}
+        return {"loc": loc, "log_scale": np.full(dim, math.log(self.scale))}
 
     def noise_size(self, program: Program) -> int:
         """See `NoiseGuide`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from taut._errors import TautError
 from taut._keys import jax_key
 from taut._precision import real_dtype, scope
-from taut.guides._gaussian import Delta, MeanField
+from taut.guides._gaussian import Delta, MeanField, check_scale
 from taut.guides._guide import Flat, Guide, NoiseGuide
 from taut.guides._local import wide_layout
 from taut.guides._noise import DropInputs, LocalReparametrisation
@@ -63,14 +62,7 @@ class MeanFieldNet(NoiseGuide):
     start: Start | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.scale, bool) or not isinstance(self.scale, int | float) or not 0 < self.scale < math.inf:
-            raise TautError(
-                "bad-argument",
-                site="scale",
-                found=f"MeanFieldNet(scale={self.scale!r})",
-                expected="a positive number",
-                remedy="taut.nn.MeanFieldNet(scale=0.1)",
-            )
+        check_scale("MeanFieldNet", self.scale)
         if not isinstance(self.noise, RowNoise):
             raise TautError(
                 "bad-argument",
@@ -96,8 +88,7 @@ class MeanFieldNet(NoiseGuide):
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
         """See `MeanField`; the model's layers and the independence of its rows are checked."""
-        params = MeanField(start=self.start).init(problem, key)
-        params["log_scale"] = np.full_like(params["log_scale"], math.log(self.scale))
+        params = MeanField(start=self.start, scale=self.scale).init(problem, key)
         check_layers(problem, self, self.noise, layers(problem.program), params)
         return params
 

@@ -8,7 +8,7 @@ from typing import Any
 from taut import algorithms, dist, gradients, guides, handlers, objectives
 from taut._errors import TautError, TautWarning
 from taut.core import deterministic, factor, param, plate, sample, transformed
-from taut.fitting import Checkpoint, Estimate, Fit, FittedGuide, fit, fit_mle, load, load_guide
+from taut.fitting import Checkpoint, Estimate, Fit, FittedGuide, HeldOut, fit, fit_mle, load, load_guide
 from taut.interop import density
 from taut.problem import Problem
 
@@ -29,6 +29,7 @@ __all__ = [
     "Estimate",
     "Fit",
     "FittedGuide",
+    "HeldOut",
     "Problem",
     "TautError",
     "TautWarning",

@@ -5,6 +5,7 @@ from taut.algorithms._anneal import Annealed, anneal
 from taut.algorithms._auto import Auto
 from taut.algorithms._batch_and_match import BatchAndMatch
 from taut.algorithms._bridge import Bridge, bridge
+from taut.algorithms._convergence import stage_bounds
 from taut.algorithms._deterministic import FixedDraws
 from taut.algorithms._feed import at_step, feed
 from taut.algorithms._fixed_noise import FixedNoise
@@ -64,6 +65,7 @@ __all__ = [
     "row_log_weights",
     "smc",
     "smc_applicable",
+    "stage_bounds",
     "warm",
     "weights_of",
     "widened",

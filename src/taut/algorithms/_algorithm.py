@@ -91,10 +91,12 @@ class Run:
     Args:
         on_step: called with each step's `Progress`.
         on_state: called with each state and the history so far, and at the end with ``True`` besides.
+        until: says of a state where the next step of a compiled loop must end at the latest; for `SVI`.
     """
 
     on_step: Callable[[Progress], None] | None = None
     on_state: Callable[..., None] | None = None
+    until: Callable[[Any], int] | None = None
     history: list[Progress] = field(default_factory=list)
 
     def __call__(
@@ -109,7 +111,8 @@ class Run:
         state = algorithm.init(problem, guide, key) if state is None else algorithm.resume(state)
         try:
             while (status := algorithm.terminate(problem, guide, state)) is None:
-                state, progress = algorithm.step(problem, guide, state)
+                limit: dict[str, Any] = {} if self.until is None else {"until": self.until(state)}
+                state, progress = algorithm.step(problem, guide, state, **limit)
                 self.history.append(progress)
                 if self.on_step is not None:
                     self.on_step(progress)

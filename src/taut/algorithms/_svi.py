@@ -181,8 +181,12 @@ class SVI(Algorithm):
             return state._replace(stages=state.stages._replace(status=RUNNING))
         return state
 
-    def step(self, problem: Problem, guide: Guide, state: State) -> tuple[State, Progress]:
+    def step(self, problem: Problem, guide: Guide, state: State, until: int | None = None) -> tuple[State, Progress]:
         """One chunk: the state after it, and the objective's mean over it with its standard error.
+
+        Args:
+            problem, guide, state: see `Algorithm`.
+            until: where to end at the latest; the result does not depend on it.
 
         Raises:
             TautError: ``impossible-start`` when the objective is not finite at several starts, ``batch-total`` for
@@ -192,13 +196,13 @@ class SVI(Algorithm):
         guide = bind(guide, problem)
         before = compilations()
         with scope(problem.precision):
-            after, values = self._chunk(problem, guide, state)
+            after, values = self._chunk(problem, guide, state, until)
             for attempt in range(1, _STARTS):
                 if not (after.step == 0 and after.stages.status == NONFINITE):
                     break
                 key = jax.random.fold_in(jax.random.wrap_key_data(state.key), _STARTING + attempt)
                 state = self._state(problem, state.key, _start(problem, guide, key))._replace(data=state.data)
-                after, values = self._chunk(problem, guide, state)
+                after, values = self._chunk(problem, guide, state, until)
             if after.step == 0:
                 raise impossible_start(problem, guide, after.learned.guide, after.learned.model, after.key, _STARTS)
             if after.stages.status == RUNNING and after.step == stage_bounds(after.step - 1, self.steps)[1]:
@@ -244,10 +248,13 @@ class SVI(Algorithm):
         optimizer = optimizer_for(self.optimizer, learned)
         return State(words, 0, learned, optimizer.init(learned), learned, learned, Stages())
 
-    def _chunk(self, problem: Problem, guide: Guide, state: State) -> tuple[State, np.ndarray]:
+    def _chunk(
+        self, problem: Problem, guide: Guide, state: State, until: int | None = None
+    ) -> tuple[State, np.ndarray]:
         """Steps up to the next boundary: of the chunk, the epoch, the stage, or the budget."""
         begin, end = stage_bounds(state.step, self.steps)
-        next_ones = feed(problem, state.key, state.step, min(state.step + self.chunk, end), self.chunk)
+        limit = min(state.step + self.chunk, end, end if until is None else until)
+        next_ones = feed(problem, state.key, state.step, limit, self.chunk)
         here = next_ones.problem
         guide = bind(guide, here)
         optimizer = optimizer_for(self.optimizer, state.learned)

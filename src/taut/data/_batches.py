@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,7 +47,8 @@ class Batches:
             and step determine: `Binarise`.
 
     Attributes:
-        rows: $N$.
+        rows: how many there are.
+        total: $N$, the rows that they stand for: as many, unless they are held out from more.
 
     Raises:
         TautError: ``data-iterator`` for a generator, ``data-type`` for columns of different lengths and for what is
@@ -94,7 +96,7 @@ class Batches:
             )
         if size > self.rows:
             raise _bad("size", f"size={size} of {self.rows} rows", "no more rows than there are", f"size={self.rows}")
-        self.size = size
+        self.size, self.total = size, self.rows
         self._lock = threading.Lock()
         self._readers: list[Reader] = []
         self._firsts: dict[bool, Table] = {}
@@ -134,6 +136,18 @@ class Batches:
         if self.transform is None:
             return table
         return table._replace(columns=self.transform(table.columns, generator(key, STEPS + step)))
+
+    def resized(self, size: int, total: int | None = None) -> Batches:
+        """The same rows, another number at a time.
+
+        Args:
+            size: rows of a batch.
+            total: how many rows all of them stand for; by default as many as they are.
+        """
+        other = copy.copy(self)
+        other.size, other.total = size, self.rows if total is None else total
+        other._lock, other._readers, other._firsts = threading.Lock(), [], {}
+        return other
 
     def run(self, step: int, limit: int) -> int:
         """How many batches from the ``step``-th on have one size, ``limit`` at most."""

@@ -15,6 +15,7 @@ import numpy as np
 from taut._errors import TautError
 from taut.algorithms import SVI, Algorithm, Progress, Run
 from taut.fitting._archive import read_archive, write_archive
+from taut.fitting._held_out import Watch
 from taut.fitting._resume import restored
 from taut.guides import Guide, bind
 from taut.problem import Problem
@@ -54,18 +55,20 @@ class Keeper:
 
     Args:
         checkpoint: where, and how often.
+        watch: what looks at held-out rows, if anything does: its looks are kept beside the state.
         clock: seconds, rising.
     """
 
-    def __init__(self, checkpoint: Checkpoint, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, checkpoint: Checkpoint, watch: Watch | None = None, clock: Callable[[], float] = time.monotonic):
+        self.watch = watch
         self.path, self.seconds, self.clock = checkpoint.path, checkpoint.seconds, clock
         self._written = clock()
         self._who: dict[str, str] = {}
 
     def begin(
         self, run: Run, algorithm: Algorithm, problem: Problem, guide: Guide, key: int | jax.Array
-    ) -> tuple[Any, tuple[Progress, ...]]:
-        """The state and the history in the file, or nothing; from here on the run writes its own.
+    ) -> tuple[Any, tuple[Progress, ...], np.ndarray]:
+        """State, history and looks at held-out rows in the file, or nothing; from here on the run writes its own.
 
         Raises:
             TautError: ``bad-combination`` for an algorithm without a state that is worth keeping, and for the file of
@@ -80,14 +83,17 @@ class Keeper:
                 remedy="algorithm=taut.algorithms.SVI(), or leave checkpoint out",
             )
         self._who = _identity(algorithm, problem, guide, key)
+        if self.watch is not None:
+            self._who["held_out"] = self.watch.identity
         run.on_state = self.offer
         if not Path(self.path).exists():
-            return None, ()
+            return None, (), np.zeros((0, 3))
         header, arrays = read_archive(self.path)
         self._same(header.get("checkpoint", {}))
         leaves = tuple(arrays[name] for name in sorted(arrays) if name.startswith("state/"))
         history = tuple(Progress("svi", int(g), e, s) for g, e, s in arrays["history"])
-        return restored(leaves, algorithm, problem, guide, key), history
+        state = restored(leaves, algorithm, problem, guide, key)
+        return state, history, arrays.get("held_out", np.zeros((0, 3)))
 
     def offer(self, state: Any, history: list[Progress], last: bool = False) -> None:
         """Write the state if it is time to, or the run is over."""
@@ -97,6 +103,8 @@ class Keeper:
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
         arrays = {f"state/{index:04d}": leaf for index, leaf in enumerate(leaves)}
         arrays["history"] = np.array([[p.gradients, p.elbo, p.se] for p in history], float).reshape(-1, 3)
+        if self.watch is not None:
+            arrays["held_out"] = self.watch.looks
         write_archive(self.path, {"checkpoint": self._who}, arrays)
         self._written = self.clock()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from taut import diagnostics, report
+from taut import diagnostics
 from taut._precision import Precision
 from taut._threads import one_blas_thread
 from taut.algorithms import (
@@ -35,6 +34,8 @@ from taut.fitting._by_hand import as_family
 from taut.fitting._checkpoint import Checkpoint, Keeper
 from taut.fitting._discrete import all_discrete, problem_for, weigh_all_discrete, with_discrete
 from taut.fitting._guide_view import FittedGuide, view_of
+from taut.fitting._held_out import HeldOut, Watch, told
+from taut.fitting._line import progress_line
 from taut.fitting._loss import observations
 from taut.fitting._on_batches import choose_for_batches, numbers_of_batches, to_be_weighed, weigh_any
 from taut.fitting._params import params_of
@@ -74,6 +75,7 @@ def fit(
     allow: Mapping[str, str | Iterable[str]] | None = None,
     resume: Fit | None = None,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    held_out: HeldOut | Mapping[str, Any] | Any = None,
 ) -> Fit:
     r"""Fit a posterior and judge it.
 
@@ -102,6 +104,8 @@ def fit(
         resume: a fit of the same model, guide and `SVI` that was interrupted or used up its steps; an interrupted run
             goes on as if it had not been, bit for bit.
         checkpoint: a file for the state of a long run, or a `taut.Checkpoint`; the same call goes on from it.
+        held_out: rows that the fit does not learn from, as `taut.data.Batches` or what they are made of, or a
+            `taut.HeldOut`: their objective is looked at along the run and kept in ``fit.held_out``.
 
     Returns:
         A `Fit`.
@@ -134,12 +138,19 @@ def fit(
     algorithm, family = _choose(problem, asked if begin is None else begin.ready, algorithm)
     working = _working(problem, model, data, algorithm)
     run = Run()
-    with _progress(algorithm, progress) as run.on_step:
+    watch = None if held_out is None else Watch(held_out, working, algorithm, family, key)
+    with progress_line(algorithm, working, family, run, watch, progress):
         state = None if resume is None else state_from(resume.state, algorithm, working, family, key)
+        looks = np.zeros((0, 3))
+        if resume is not None:
+            looks = resume.held_out
+            run.history.extend(Progress("svi", int(g), e, s) for g, e, s in resume.history.tolist())
         if checkpoint is not None and state is None:
-            keeper = Keeper(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
-            state, before = keeper.begin(run, algorithm, working, family, key)
+            keeper = Keeper(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint), watch)
+            state, before, looks = keeper.begin(run, algorithm, working, family, key)
             run.history.extend(before)
+        if watch is not None:
+            watch.attach(run, looks, state)
         if begin is not None and state is None:
             state = warm(algorithm, working, family, key, begin.params, begin.model_params)
         solution = run(algorithm, working, family, key, state) if problem.latents else all_discrete(problem, key)
@@ -162,6 +173,10 @@ def fit(
     notes += amortisation_notes(problem, solution, key)
     streamed, why = numbers_of_batches(problem, solution, weighed, key)
     notes += why
+    history = solution.history or tuple(run.history)
+    if watch is not None:
+        seen, why = told(watch, solution, history)
+        streamed, notes = seen | streamed, notes + why
     verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=not verify)
     values, log_weights = weighed.values, None if weighed.log_weights is None else weighed.log_weights.ravel()
     guide_draws, guide_log_weights = {}, None
@@ -174,7 +189,6 @@ def fit(
     numbers = streamed | _numbers(weighing, verified, probes, gradients, kernel.compilations, began)
     if weighing is not None and weighed.log_weights is not None and has_no_mean(weighed.log_weights, weighing):
         del numbers["ELBO"], numbers["KL"]
-    history = solution.history or tuple(run.history)
     return Fit(
         title=getattr(model, "__name__", "model"),
         verdict=verdict,
@@ -187,6 +201,7 @@ def fit(
         params=params_of(problem, solution),
         numbers=numbers,
         history=np.array([[p.gradients, p.elbo, p.se] for p in history], float).reshape(-1, 3),
+        held_out=np.zeros((0, 3)) if watch is None else watch.looks,
         facts=_facts(problem, algorithm, solution, key),
         guide_draws=guide_draws,
         guide_log_weights=guide_log_weights,
@@ -227,16 +242,6 @@ def _working(
         return problem
     subsampled = Problem(model, data, precision=problem.precision, subsample=True, discrete=problem.discrete)
     return subsampled if subsampled.program.outputs["rows"] else problem
-
-
-@contextmanager
-def _progress(algorithm: Algorithm, wanted: bool | None) -> Iterator[Callable[[Progress], None] | None]:
-    """A live line for algorithms that take a while; nothing for the others, which are done before one could be read."""
-    if wanted is False or (wanted is None and not (isinstance(algorithm, SVI | FlowSVI) and sys.stderr.isatty())):
-        yield None
-        return
-    with report.Progress(None, type(algorithm).__name__, enabled=True) as line:
-        yield lambda step: line.update(step.gradients, step.elbo, step.se)
 
 
 def _judge(

@@ -21,7 +21,8 @@ class Loss(NamedTuple):
         gradients: gradient evaluations so far, ``float64[T]``.
         value: the loss, nats per observation.
         se: its standard error, ``float64[T]``; infinite or NaN where one number was seen.
-        observations: $N$, how many numbers are observed.
+        observations: $N$: the rows of the batches' plate; without batches, how many numbers are observed, where all
+            that a row of a plate observes counts as one.
     """
 
     gradients: np.ndarray
@@ -46,8 +47,8 @@ def loss_of(history: np.ndarray, count: int) -> Loss:
 
 
 def observations(problem: Problem) -> int:
-    """How many numbers the model observes, over all of its data."""
+    """How many observations there are; see `Loss`."""
+    if problem.batches is not None:
+        return problem.batches.rows
     sites = [s for s in problem.program.sites.values() if s.kind == "sample" and s.observed]
-    return sum(
-        round(math.prod(problem.program.shapes[s.name]) * math.prod(p.size / p.length for p in s.plates)) for s in sites
-    )
+    return sum(math.prod([p.size for p in s.plates] or problem.program.shapes[s.name]) for s in sites)

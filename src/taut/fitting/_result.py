@@ -54,6 +54,7 @@ class Fit(Encodes, Enumerated, Noisy):
             ``.value`` in their own space and the ``.transform`` between the two; ``print`` shows a table.
         numbers: figures by name: value, standard error or ``None``, unit.
         history: ``float64[T, 3]``: gradients so far, objective, its standard error.
+        held_out: the same of held-out rows, for each look at them.
         facts: versions and choices, in words.
         guide_draws, guide_log_weights: q's own draws of the latents and their weights, where ``values`` are particles.
         state: arrays from which a stochastic run can go on; see ``resume`` of `taut.fit`.
@@ -73,6 +74,7 @@ class Fit(Encodes, Enumerated, Noisy):
     numbers: dict[str, tuple[float, float | None, str]]
     history: np.ndarray
     facts: dict[str, str]
+    held_out: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     guide_draws: dict[str, np.ndarray] = field(default_factory=dict)
     guide_log_weights: np.ndarray | None = None
     state: tuple[np.ndarray, ...] = field(default=(), repr=False)
@@ -313,7 +315,7 @@ class Fit(Encodes, Enumerated, Noisy):
         corrected = "q" if self.verdict.level != CORRECTED else "moved" if self.log_weights is None else "reweighted"
         history = None
         if len(self.history):
-            history = report.History(self.history[:, 0], self.history[:, 1], self.history[:, 2])
+            history = report.History(*self.history.T, held_out=self.held_out)
         return report.Content(
             title=self.title,
             level=self.verdict.level,

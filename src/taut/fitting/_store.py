@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from taut.diagnostics import Check, Verdict
 from taut.fitting._archive import read_archive, write_archive
 from taut.fitting._guide_file import guide_from, guide_parts
@@ -35,7 +37,7 @@ def write_fit(path: str | os.PathLike[str], parts: Mapping[str, Any]) -> Path:
     arrays |= learned | fitted
     arrays |= {f"guide/{name}": v for name, v in parts["guide_draws"].items()}
     arrays |= {f"state/{index:04d}": v for index, v in enumerate(parts["state"])}
-    arrays |= {name: parts[name] for name in ("history", *_WEIGHTS) if parts[name] is not None}
+    arrays |= {name: parts[name] for name in ("history", "held_out", *_WEIGHTS) if parts[name] is not None}
     header: dict[str, Any] = {name: parts[name] for name in _PLAIN}
     header |= kept | {"transforms": kinds}
     header["verdict"] = asdict(parts["verdict"])
@@ -62,4 +64,5 @@ def read_fit(path: str | os.PathLike[str]) -> dict[str, Any]:
         **{name: arrays.get(name) for name in _WEIGHTS},
         "numbers": {name: (v[0], v[1], v[2]) for name, v in header["numbers"].items()},
         "history": arrays["history"],
+        "held_out": arrays.get("held_out", np.zeros((0, 3))),
     }

@@ -21,7 +21,7 @@ from taut.algorithms import Solution, at_step, by_row, feed, log_p, weights_of
 from taut.fitting._weigh import BATCHES, Weighed, coordinates_of
 from taut.guides import Delta, Flat, Guide, bind, with_model
 from taut.objectives import ELBO, Objective
-from taut.problem import Problem, Program, count_compilation, elements
+from taut.problem import ROWS, Problem, Program, count_compilation, elements
 
 # Array elements that a pass over the data may compute for all draws together, and numbers that may be kept.
 _MOST_ELEMENTS, _MOST_NUMBERS = 2e10, 2**26
@@ -111,6 +111,23 @@ def objective_over(
     # An epoch visits every row: what is left of noise is that of the draws, which two estimates per batch tell.
     se = float(np.sqrt(np.sum((share * (value[:, 0] - value[:, 1])) ** 2))) / 2
     return Estimate(float(share @ value.mean(axis=1)), se)
+
+
+def reads_row_numbers(problem: Problem, solution: Solution, key: int | jax.Array) -> bool:
+    """Whether an objective changes when rows get other numbers: the guide has then learned something for each."""
+    assert problem.batches is not None
+    here, _, _, (known, leaves) = next(_pass(problem, key))
+    place = len(jax.tree.leaves({name: value for name, value in here.arrays.items() if name < ROWS}))
+    other = {**leaves, place: (np.asarray(leaves[place]) + 1) % max(problem.batches.total, 1)}
+    words = jax.random.key_data(jax_key(key))
+    guide = bind(solution.guide, here)
+    with scope(here.precision):
+        static = (here.program, guide, ELBO())
+        found = [
+            _estimates(*static, dict(solution.params), solution.model_params, words, 0, (known, rows))
+            for rows in (leaves, other)
+        ]
+    return not np.array_equal(*(np.asarray(value) for value in found), equal_nan=True)
 
 
 def _pass(problem: Problem, key: int | jax.Array) -> Iterator[tuple[Problem, int, float, Any]]:

@@ -3,7 +3,7 @@
 from taut.problem._arguments import Argument, Source, check_ranges, constrained
 from taut.problem._assignments import Assignments, sum_notes
 from taut.problem._bases import REPARAM_BASE
-from taut.problem._batch import leaves_of
+from taut.problem._batch import ROWS, leaves_of
 from taut.problem._coordinates import DISCRETE, Latent, Param, unconstrained_init
 from taut.problem._cost import elements, maxima
 from taut.problem._data import split
@@ -25,6 +25,7 @@ from taut.problem._user_code import user_errors
 __all__ = [
     "DISCRETE",
     "REPARAM_BASE",
+    "ROWS",
     "Argument",
     "Assignments",
     "Kernel",

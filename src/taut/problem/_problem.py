@@ -99,7 +99,7 @@ class Problem:
         self.allow = exempt(self.data, allow)
         program = model
         if self.batches is not None:
-            program = OnBatch(model, self.batches.plate, self.batches.rows)
+            program = OnBatch(model, self.batches.plate, self.batches.total)
             arrays[ROWS] = self.batches.first(last).rows
         with scope(self.precision):
             try:

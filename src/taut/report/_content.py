@@ -53,12 +53,14 @@ class History:
         elbo: ``(T,)`` the objective, rising, in nats.
         se: ``(T,)`` its Monte Carlo standard error; NaN or zero where there is none.
         label: the name of the objective.
+        held_out: ``(L, 3)`` steps, objective and standard error of rows that were held out.
     """
 
     steps: np.ndarray
     elbo: np.ndarray
     se: np.ndarray
     label: str = "ELBO"
+    held_out: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
 
 
 @dataclass(frozen=True, eq=False)

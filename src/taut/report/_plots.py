@@ -131,7 +131,8 @@ def weights(content: Content) -> Figure:
 
 
 def objective(content: Content) -> Figure:
-    """The objective along the run with its noise band, plus and minus two standard errors, in nats.
+    """The objective along the run with its noise band, plus and minus two standard errors, in nats; beside it that of
+    rows that were held out.
 
     Where the start dwarfs the end, a second panel shows the last half on its own scale.
     """
@@ -146,6 +147,8 @@ def objective(content: Content) -> Figure:
     window = len(elbo) // 50 if len(elbo) >= 200 else 1
     line = _running_mean(elbo, window)
     late = np.arange(len(elbo)) >= len(elbo) // 2
+    held = np.asarray(history.held_out, float).reshape(-1, 3)
+    held = held[np.isfinite(held[:, :2]).all(axis=1)]
     whole, end = np.ptp(elbo), np.ptp(elbo[late]) + 4 * np.median(error[late])
     zoomed = late.sum() >= 5 and whole > 4 * end
     fig, axes = _ink.panels(2 if zoomed else 1, 2 if zoomed else 1, 2.5)
@@ -155,6 +158,10 @@ def objective(content: Content) -> Figure:
         if window > 1:
             ax.plot(x, y, color=GUIDE, linewidth=0.5, alpha=0.4)
         ax.plot(x, smooth, color=GUIDE, linewidth=1.4, marker="o" if len(x) < 30 else "", markersize=2.5)
+        seen = held[held[:, 0] >= x[0]] if part is late else held
+        if len(seen):
+            bars = 2 * np.nan_to_num(seen[:, 2], posinf=0.0)
+            ax.errorbar(seen[:, 0], seen[:, 1], bars, color=WEIGHTED, linewidth=1.0, marker="o", markersize=3, zorder=3)
         _ink.ticks(ax, 5, 5)
         _ink.axis_labels(ax, "gradient evaluations")
     _ink.title(axes[0], f"{clean(history.label)}, nats")
@@ -164,7 +171,8 @@ def objective(content: Content) -> Figure:
     band = "" if not error.any() else "band: plus and minus two standard errors of one evaluation"
     mean = f"line: running mean of {window} values" if window > 1 else ""
     gone = f"{lost:,} of {len(kept):,} values are not finite and left out" if lost else ""
-    _ink.legend(fig, [], "; ".join(filter(None, (mean, band, gone))))
+    entries = [("the fit's rows", GUIDE, ","), ("held-out rows, standing for as many", WEIGHTED, "o")]
+    _ink.legend(fig, _ink.line_key(entries) if len(held) else [], "; ".join(filter(None, (mean, band, gone))))
     return fig
 
 

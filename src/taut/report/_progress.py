@@ -11,6 +11,7 @@ from typing import Any, SupportsFloat, TextIO
 from taut.report._digits import estimate
 
 INTERVAL = 0.1  # seconds between two updates of the screen
+_WINDOW = 3.0  # seconds over which a rate is measured
 
 
 class Progress:
@@ -25,6 +26,8 @@ class Progress:
         stream: where to write; standard error by default.
         enabled: False writes nothing; None and True write.
         clock: seconds, rising.
+        rows: rows of all data, where steps visit batches of them: the objective is then shown by row too.
+        batch: rows of a step.
 
     Example:
         >>> with Progress(2000, "SVI") as progress:
@@ -39,13 +42,20 @@ class Progress:
         stream: TextIO | None = None,
         enabled: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
+        rows: int = 0,
+        batch: int = 0,
     ):
         self._total, self._label, self._clock = total, label, clock
         self._stream = sys.stderr if stream is None else stream
+        self._rows, self._batch = rows, batch
+        self._held: tuple[float, float] | None = None
         self._enabled = enabled is not False
         self._begun = clock()
         self._due = self._begun
         self._last: tuple[int, SupportsFloat | None, SupportsFloat | None, SupportsFloat | None] | None = None
+        # When a rate was last measured, and at which step: that of the last seconds, not of the compilation before.
+        self._since: tuple[float, int] | None = None
+        self._rate = 0.0
         self._live = _bar(self._stream, total, label) if self._enabled and self._stream.isatty() else None
 
     def update(
@@ -54,6 +64,7 @@ class Progress:
         elbo: SupportsFloat | None = None,
         se: SupportsFloat | None = None,
         rate: SupportsFloat | None = None,
+        held_out: tuple[float, float] | None = None,
     ) -> None:
         """Report a step.
 
@@ -62,13 +73,16 @@ class Progress:
             elbo: the objective now, in nats.
             se: its standard error.
             rate: steps per second; measured here if None.
+            held_out: the last objective of held-out rows and its standard error, in nats of a row.
         """
         if not self._enabled:
             return
+        self._held = held_out
         self._last = (step, elbo, se, rate)
         if self._live is None:
             return
         now = self._clock()
+        self._measure(now, step)
         if now < self._due:
             return
         self._due = now + INTERVAL
@@ -109,20 +123,43 @@ class Progress:
             refresh=True,
         )
 
+    def _measure(self, now: float, step: int) -> None:
+        if self._since is None:
+            self._since = now, step
+        elif now - self._since[0] >= _WINDOW or not self._rate:
+            self._rate = (step - self._since[1]) / max(now - self._since[0], 1e-9)
+            if now - self._since[0] >= _WINDOW:
+                self._since = now, step
+
     def _words(self, now: float) -> str:
         step, elbo, se, rate = self._last or (0, None, None, None)
-        speed = float(rate) if rate is not None else step / max(now - self._begun, 1e-9)
-        parts = [] if elbo is None else ["ELBO " + estimate(float(elbo), None if se is None else float(se))]
+        speed = float(rate) if rate is not None else self._rate or step / max(now - self._begun, 1e-9)
+        parts = [] if elbo is None else self._objective(float(elbo), se)
         if math.isfinite(speed) and speed > 0:
-            parts.append(f"{speed:,.{0 if speed >= 10 else 1}f} steps/s")
+            parts += self._speeds(speed)
         return "  ".join(parts)
 
+    def _objective(self, elbo: float, se: SupportsFloat | None) -> list[str]:
+        error = None if se is None else float(se)
+        parts = ["ELBO " + estimate(elbo, error)]
+        if self._rows:
+            parts.append(estimate(elbo / self._rows, None if error is None else error / self._rows) + " a row")
+        if self._held is not None:
+            parts.append("held out " + estimate(*self._held))
+        return parts
+
+    def _speeds(self, speed: float) -> list[str]:
+        parts = [f"{speed:,.{0 if speed >= 10 else 1}f} steps/s"]
+        return [*parts, f"{speed * self._batch:,.0f} rows/s"] if self._batch else parts
+
     def _sentence(self, now: float, note: str) -> str:
-        step, elbo, se, _ = self._last or (0, None, None, None)
+        step, elbo, se, rate = self._last or (0, None, None, None)
         of = f" of {self._total:,}" if self._total is not None and self._total != step else ""
         parts = [f"{self._label}: {step:,}{of} steps in {estimate(now - self._begun, None, 's')}"]
         if elbo is not None:
-            parts.append("ELBO " + estimate(float(elbo), None if se is None else float(se)))
+            parts += self._objective(float(elbo), se)
+        if self._batch:
+            parts += self._speeds(float(rate) if rate is not None else step / max(now - self._begun, 1e-9))
         return ", ".join(filter(None, (*parts, note)))
 
 

@@ -14,13 +14,17 @@ import taut
 from taut import nn
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "bayes_by_backprop.py"
-INSIDE = np.linspace(0.05, 0.45, 17)  # the data lie between 0 and 0.5
+GRID = np.round(np.arange(-0.5, 1.0001, 0.025), 3)
+INSIDE = (0.0, 0.5)  # where the data lie
 OUTSIDE = (-0.3, 0.8)
 STEPS, FEWER, DRAWS = 4000, 1000, 1000
 
 
 def regression(reduced: bool = False) -> dict[str, dict[str, Any]]:
-    """Standard deviations of the function by arm: ``inside``, the mean over the data's range, and ``outside`` of it."""
+    """Standard deviations of the function by arm: ``inside``, the mean over the data's range, and ``outside`` of it.
+
+    ``sd`` has them along ``GRID``; ``ratio`` is outside over inside, ``None`` for a point, which is sure of everything.
+    """
     example = _example()
     steps = FEWER if reduced else STEPS
     x, y = example.data()
@@ -32,12 +36,12 @@ def regression(reduced: bool = False) -> dict[str, dict[str, Any]]:
         begun = time.perf_counter()
         predicts = make()
         seconds = time.perf_counter() - begun
-        f = predicts.predict(dict(x=example.scaled(np.array([*INSIDE, *OUTSIDE]))), DRAWS)["f"]
-        sd = f.std(axis=0)
-        inside = float(sd[: len(INSIDE)].mean())
-        outside = [float(v) for v in sd[len(INSIDE) :]]
-        found[name] = {"inside": inside, "outside": outside, "seconds": seconds}
-        found[name]["ratio"] = [v / inside if inside > 0 else None for v in outside]
+        sd = predicts.predict(dict(x=example.scaled(GRID)), DRAWS)["f"].std(axis=0)
+        inside = float(sd[(INSIDE[0] <= GRID) & (INSIDE[1] >= GRID)].mean())
+        outside = [float(np.interp(x, GRID, sd)) for x in OUTSIDE]
+        ratio = [v / inside if inside > 1e-6 else None for v in outside]
+        found[name] = {"inside": inside, "outside": outside, "ratio": ratio, "seconds": seconds}
+        found[name]["sd"] = [round(float(v), 4) for v in sd]
         return predicts
 
     def fit(guide: Any) -> taut.Fit:

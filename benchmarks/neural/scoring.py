@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from taut import nn
 
-BINS = 15
+BINS = 15  # of confidence
 RESAMPLES = 400  # of the rows, for the error of the calibration error
 
 
@@ -44,16 +43,16 @@ def scores(logits: Any, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def paired(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[float, float]:
-    """The difference of two errors in percent, and its standard error, where the same rows were judged.
+def paired(first: list[int], second: list[int], rows: int) -> tuple[float, float]:
+    """The difference of two errors in percent on the same rows, and its standard error.
 
     Args:
-        first, second: with ``wrong``, the rows that were misjudged.
+        first, second: rows that were misjudged, as `wrong` lists them.
+        rows: how many were judged.
     """
-    only_first, only_second = (len(set(a["wrong"]) - set(b["wrong"])) for a, b in ((first, second), (second, first)))
-    rows = first["rows"]
-    difference = (only_first - only_second) / rows
-    variance = (only_first + only_second) / rows - difference**2
+    gained, lost = len(set(first) - set(second)), len(set(second) - set(first))
+    difference = (gained - lost) / rows
+    variance = (gained + lost) / rows - difference**2
     return 100.0 * difference, 100.0 * float(np.sqrt(variance / rows))
 
 

@@ -3,6 +3,7 @@
 from taut.dist import ScaleMixture
 from taut.guides import Flipout, LocalReparametrisation, MCDropout, MeanFieldNet
 from taut.nn._autoencoder import VAE
+from taut.nn._autoencoder_views import ActiveUnits
 from taut.nn._bayesian import bayesian
 from taut.nn._dense import Dense
 from taut.nn._held_out import HeldOut, held_out
@@ -21,6 +22,7 @@ from taut.nn._start import AtModule
 
 __all__ = [
     "VAE",
+    "ActiveUnits",
     "AtModule",
     "BernoulliLikelihood",
     "Calibration",

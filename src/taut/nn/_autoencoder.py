@@ -20,13 +20,15 @@ from taut._errors import TautError
 from taut._keys import generator
 from taut._precision import real_dtype
 from taut.core import plate, sample
+from taut.nn._autoencoder_rows import normal_of, one_or_all, outputs_of
+from taut.nn._autoencoder_views import Views
 from taut.nn._bayesian import bayesian
 from taut.nn._dense import Dense
 from taut.nn._likelihoods import Likelihood, likelihood_of
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class VAE:
+class VAE(Views):
     r"""A variational autoencoder: `model` and `guide` for `taut.fit`, of one stochastic layer or of several.
 
     Encoders and decoders are Equinox modules, or any callable pytrees with arrays, and see one row at a time. What the
@@ -40,6 +42,8 @@ class VAE:
         latents: numbers of each layer, $z_1$ first.
         likelihood: ``"bernoulli"``, ``"continuous-bernoulli"``, ``"gaussian"``, or a `Likelihood`.
         plate: name of the plate of the rows, as `taut.data.Batches` is told.
+        row: shape of a row, for a decoder that returns it flat; where it is not given, pictures and reconstructions
+            have the decoder's own shape.
 
     Raises:
         TautError: ``bad-argument`` for other numbers of encoders, decoders and latents, and, when the model is traced,
@@ -60,6 +64,7 @@ class VAE:
     latents: tuple[int, ...]
     likelihood: Likelihood
     plate: str
+    row: tuple[int, ...] | None
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class VAE:
         likelihood: str | Likelihood = "bernoulli",
         *,
         plate: str = "images",
+        row: Sequence[int] | None = None,
     ):
         sizes = (latents,) if isinstance(latents, int | np.integer) else tuple(latents)
         for name, value in dict(
@@ -77,6 +83,7 @@ class VAE:
             latents=tuple(int(size) for size in sizes),
             likelihood=likelihood_of(likelihood),
             plate=plate,
+            row=None if row is None else tuple(row),
         ).items():
             object.__setattr__(self, name, value)
         counts = len(self.encoders), len(self.decoders), len(self.latents)
@@ -152,22 +159,18 @@ class VAE:
         ]
         if mean is not None:
             decoders[0] = _starting_at(decoders[0], np.ravel(np.asarray(mean, float)), numbers, chosen)
-        return cls(encoders, decoders, sizes, chosen, plate=plate)
+        row = (pixels,) if isinstance(pixels, int | np.integer) else tuple(pixels)
+        return cls(encoders, decoders, sizes, chosen, plate=plate, row=row)
 
     def __repr__(self) -> str:
         sizes = ", ".join(map(str, self.latents))
         return f"VAE(latents=({sizes}), likelihood={self.likelihood}, plate={self.plate!r})"
 
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """Names of the latents, that next to the data first: ``z``, or ``z1``, ``z2``, ..."""
-        return ("z",) if len(self.latents) == 1 else tuple(f"z{k}" for k in range(1, len(self.latents) + 1))
-
     def model(self, x: Any) -> None:
         """The generative model of rows ``x``, whose decoders are learned as points."""
         x = jnp.asarray(x, real_dtype())
         row = x.shape[1:]
-        decoders = _several(bayesian("decoder", _one_or_all(self.decoders), prior=None))
+        decoders = _several(bayesian("decoder", one_or_all(self.decoders), prior=None))
         learned = self.likelihood.learned(row)
         with plate(self.plate, len(x)):
             top = dist.Normal(0.0, 1.0).expand([self.latents[-1]]).to_event(1)
@@ -181,64 +184,15 @@ class VAE:
 
     def guide(self, x: Any) -> None:
         """The encoders, from the data upwards, whose weights are the guide's parameters."""
-        encoders = _several(bayesian("encoder", _one_or_all(self.encoders), prior=None))
+        encoders = _several(bayesian("encoder", one_or_all(self.encoders), prior=None))
         h = jnp.asarray(x, real_dtype())
         with plate(self.plate, len(x)):
             for name, encoder, size in zip(self.sites, encoders, self.latents, strict=True):
                 h = sample(name, normal_of("encoder", encoder, h, size))
 
 
-def normal_of(who: str, network: Any, rows: Any, size: int) -> Any:
-    """The normal distribution of ``size`` numbers that a network gives for each row.
-
-    Raises:
-        TautError: ``bad-argument`` for outputs that are no location and log scale of so many.
-    """
-    found: Any = jax.vmap(network)(rows)
-    parts = list(found) if isinstance(found, tuple | list) else [found]
-    shapes = [tuple(np.shape(part)[1:]) for part in parts]
-    if shapes == [(2 * size,)]:
-        parts = [parts[0][:, :size], parts[0][:, size:]]
-    elif shapes != [(size,), (size,)]:
-        raise TautError(
-            "bad-argument",
-            site=who,
-            found=f"outputs of shape {', '.join(map(str, shapes))} for a row",
-            expected=f"location and log scale of {size} latents: two arrays of {size}, or one of {2 * size}",
-            remedy=f"an {who} that ends in: return loc, log_scale    # {size} numbers each",
-        )
-    loc, log_scale = parts
-    return dist.Normal(loc, jnp.exp(log_scale)).to_event(1)
-
-
-def outputs_of(network: Any, z: Any, count: int, row: tuple[int, ...]) -> Any:
-    """What a decoder says of rows, ``float[rows, count, *row]``.
-
-    Raises:
-        TautError: ``bad-argument`` for another number of outputs.
-    """
-    found: Any = jax.vmap(network)(z)
-    parts = found if isinstance(found, tuple | list) else (found,)
-    flat = jnp.concatenate([jnp.reshape(part, (len(z), -1)) for part in parts], axis=1)
-    wanted = count * int(np.prod(row, dtype=int))
-    if flat.shape[1] != wanted:
-        raise TautError(
-            "bad-argument",
-            site="decoder",
-            found=f"{flat.shape[1]} outputs for a row of shape {row}",
-            expected=f"{wanted}, {'one' if count == 1 else 'location and log scale'} for each number of a row",
-            remedy=f"a decoder whose last layer has {wanted} outputs",
-        )
-    return flat.reshape(len(z), count, *row)
-
-
 def _several(given: Any) -> tuple[Any, ...]:
     return tuple(given) if isinstance(given, list | tuple) else (given,)
-
-
-def _one_or_all(networks: tuple[Any, ...]) -> Any:
-    """One network keeps the names of its own leaves; several are numbered."""
-    return networks[0] if len(networks) == 1 else networks
 
 
 def _starting_at(decoder: Dense, mean: np.ndarray, numbers: int, likelihood: Likelihood) -> Dense:

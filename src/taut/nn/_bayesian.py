@@ -54,7 +54,7 @@ def bayesian(name: str, module: M, prior: Prior = _DEFAULT) -> M:
     _check_stateless(name, module)
     leaves, treedef = jax.tree_util.tree_flatten_with_path(module)
     paths = [jax.tree_util.keystr(path).lstrip(".") for path, _ in leaves]
-    random = [_is_real(leaf) for _, leaf in leaves]
+    random = [is_real(leaf) for _, leaf in leaves]
     if not any(random):
         raise TautError(
             "bad-argument",
@@ -72,7 +72,8 @@ def bayesian(name: str, module: M, prior: Prior = _DEFAULT) -> M:
     return jax.tree_util.tree_unflatten(treedef, values)
 
 
-def _is_real(leaf: Any) -> bool:
+def is_real(leaf: Any) -> bool:
+    """Whether a leaf of a network is an array of real numbers, which is learned."""
     return isinstance(leaf, np.ndarray | jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 

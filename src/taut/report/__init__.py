@@ -16,5 +16,7 @@ from taut.report._plots import objective as objective
 from taut.report._plots import pairs as pairs
 from taut.report._plots import weights as weights
 from taut.report._plots_evidence import evidence as evidence
+from taut.report._plots_images import as_images as as_images
+from taut.report._plots_images import mosaic as mosaic
 from taut.report._progress import Progress as Progress
 from taut.report._table import text as text

@@ -83,10 +83,11 @@ def _facts(told: Told) -> str:
     reduced = " This is the reduced set, a tenth of the epochs." if s["reduced"] else ""
     return (
         f"Two layers of {s['units']} rectified units, {train:,} training images where the paper has 60,000 "
-        f"({100 * train / 60_000:.0f} %), so that all errors must be larger than the paper's; {validation:,} for validation, {test:,} for test. Pixels are divided by 126. "
-        f"{'/'.join(map(str, epochs))} epochs, batches of {s['size']}, single precision, the same first weights. Prior scales "
-        f"and step sizes were chosen on the validation images. Predictions are means over {s['draws']} networks; the mean "
-        f"is inside of the logarithm. ± is the standard error over test images.{reduced}"
+        f"({100 * train / 60_000:.0f} %), so that all errors must be larger than the paper's; {validation:,} for "
+        f"validation, {test:,} for test. Pixels are divided by 126. {'/'.join(map(str, epochs))} epochs, batches of "
+        f"{s['size']}, single precision, the same first weights. Prior scales and step sizes were chosen on the "
+        f"validation images. Predictions are means over {s['draws']} networks; the mean is inside of the logarithm. "
+        f"± is the standard error over test images.{reduced}"
     )
 
 
@@ -119,12 +120,11 @@ def _against(test: Told, base: Told, told: Told) -> tuple[float, float]:
 
 def _reading(told: Told) -> str:
     return (
-        "*Against MAP* is the difference on the same images. A point and dropout have no ELBO. The bound and the error "
-        "do not go together: with eight thousand images the ELBO of a wide network is highest where most units are "
-        "switched off (they cost nothing when their weights follow the prior), and such a network errs more often. The "
-        "arm that climbs the bound to its end shows it; the others begin narrow and, within these epochs, stay where the "
-        "validation error is low and the bound is poor. It is the same with the papers' networks: their errors are those "
-        "of a run that was stopped."
+        "*Against MAP* is the difference of errors on the same images. Points and dropout have no ELBO.\n\n"
+        "The bound and the error do not go together. With eight thousand images the ELBO of a wide network is highest "
+        "where most units are switched off (a weight that follows its prior costs nothing), and such a network errs "
+        "more often: the arm that climbs the bound to its end shows it. The other arms begin narrow and, within these "
+        "epochs, stay where few weights have given up: a poor bound, a good network."
     )
 
 
@@ -164,17 +164,16 @@ def _pruning(told: Told) -> str:
 
 def _regression(found: Told) -> str:
     rows = [
-        "The regression of [`examples/bayes_by_backprop.py`](../examples/bayes_by_backprop.py) (figure 5 of the paper): "
-        f"standard deviation of the function where the data lie ({INSIDE[0]:g} to {INSIDE[1]:g}) and away from them.",
+        "The regression of [`examples/bayes_by_backprop.py`](../examples/bayes_by_backprop.py) (figure 5 of the "
+        f"paper): standard deviation of the function where the data lie ({INSIDE[0]:g} to {INSIDE[1]:g}) and away.",
         "",
         f"| | among the data | at {OUTSIDE[0]:g} | at {OUTSIDE[1]:g} | ratios |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for name, row in found.items():
         ratio = " and ".join("-" if v is None else f"{v:.1f}" for v in row["ratio"])
-        rows.append(
-            f"| {_REGRESSION[name]} | {row['inside']:.2f} | {row['outside'][0]:.2f} | {row['outside'][1]:.2f} | {ratio} |"
-        )
+        sds = " | ".join(f"{v:.2f}" for v in (row["inside"], *row["outside"]))
+        rows.append(f"| {_REGRESSION[name]} | {sds} | {ratio} |")
     return "\n".join(rows)
 
 

@@ -30,7 +30,7 @@ def test_scores_are_those_of_the_mean_of_probabilities():
     np.testing.assert_allclose(found["error_se"], 100 * np.std(~right) / np.sqrt(40))
     np.testing.assert_allclose(found["log_likelihood"], own.mean())
     np.testing.assert_allclose(found["log_likelihood_se"], own.std(ddof=1) / np.sqrt(40))
-    brier = sum((mean[:, c] - np.equal(LABELS, c)) ** 2 for c in range(3))
+    brier = np.sum((mean - np.eye(3)[LABELS]) ** 2, axis=1)
     np.testing.assert_allclose((found["brier"], found["brier_se"]), (brier.mean(), brier.std(ddof=1) / np.sqrt(40)))
     assert wrong(LOGITS, LABELS) == np.flatnonzero(~right).tolist()
     # The mean of logarithms would be lower: Jensen.

@@ -35,9 +35,17 @@ from taut.fitting._checkpoint import Checkpoint, Keeper
 from taut.fitting._discrete import all_discrete, problem_for, weigh_all_discrete, with_discrete
 from taut.fitting._guide_view import FittedGuide, view_of
 from taut.fitting._held_out import HeldOut, Watch, told
+from taut.fitting._interrupts import Patience
 from taut.fitting._line import progress_line
 from taut.fitting._loss import observations
-from taut.fitting._on_batches import choose_for_batches, numbers_of_batches, to_be_weighed, weigh_any
+from taut.fitting._on_batches import (
+    choose_for_batches,
+    in_single,
+    numbers_of_batches,
+    to_be_weighed,
+    unweighed,
+    weigh_any,
+)
 from taut.fitting._params import params_of
 from taut.fitting._relabelling import orders
 from taut.fitting._remarks import has_no_mean, remarks
@@ -45,7 +53,7 @@ from taut.fitting._result import Fit
 from taut.fitting._resume import state_from, state_leaves
 from taut.fitting._verify import Verified, verify_solution, worth_verifying
 from taut.fitting._verify_large import verify_large
-from taut.fitting._weigh import Weighed, one_row
+from taut.fitting._weigh import Weighed, kept_note, one_row
 from taut.guides import Delta, Flow, FullRank, Guide, LowRank, MeanField, Program, bind
 from taut.problem import REPARAM_BASE, Problem, sum_notes
 
@@ -98,7 +106,8 @@ def fit(
         key: an integer or a JAX key; the same key gives the same fit.
         draws: draws kept, and weighed for the verdict.
         verify: carry particles to the posterior; without it the verdict is ``"unverified"`` at best.
-        precision: ``"float64"`` (default on a CPU) or ``"float32"``.
+        precision: ``"float64"``, or ``"float32"``, which is the default on an accelerator, and on batches where more
+            than 20,000 numbers are learned.
         progress: show a progress line; by default only in a terminal, for algorithms that take a while.
         allow: by data entry, codes of checks that it is exempt from: ``{"labels": "unused-argument"}``.
         resume: a fit of the same model, guide and `SVI` that was interrupted or used up its steps; an interrupted run
@@ -136,6 +145,9 @@ def fit(
     if begin is not None and algorithm is None:
         algorithm = FixedDraws() if isinstance(begin.ready, FullRank | MeanField | Delta) else SVI()
     algorithm, family = _choose(problem, asked if begin is None else begin.ready, algorithm)
+    single: tuple[str, ...] = ()
+    if precision is None and (many := in_single(problem, algorithm, family)):
+        problem, single = Problem(model, data, precision="float32", discrete=problem.discrete, allow=allow), many
     working = _working(problem, model, data, algorithm)
     run = Run()
     watch = None if held_out is None else Watch(held_out, working, algorithm, family, key)
@@ -165,19 +177,36 @@ def fit(
     if probing:
         solution = widened(problem, solution, key, cover=isinstance(algorithm, Auto))
     probes = kernel.gradients - before
-    weighed = weigh_any(problem, solution, draws, key) if problem.latents else weigh_all_discrete(problem, draws)
+    patience, found = Patience(), solution
+    weighed = patience(
+        "weighing draws of q",
+        lambda: weigh_any(problem, found, draws, key) if problem.latents else weigh_all_discrete(problem, draws),
+        lambda: unweighed(problem, found, draws, key),
+    )
     weighing = None if weighed.log_weights is None else diagnostics.weigh(weighed.log_weights)
     verifier = verify_large if isinstance(solution.guide, LowRank) else verify_solution
-    verified, notes = verifier(problem, solution, weighed, weighing, key) if probing else (None, ())
+    probing = probing and not patience.skipped
+    verified, notes = patience(
+        "moving particles to the posterior",
+        lambda: verifier(problem, found, weighed, weighing, key) if probing else (None, ()),
+        lambda: (None, ()),
+    )
+    skipped = not verify or bool(patience.skipped)
     notes += remarks(problem, solution, weighed, weighing, None if verified is None else verified.values)
-    notes += amortisation_notes(problem, solution, key)
-    streamed, why = numbers_of_batches(problem, solution, weighed, key)
-    notes += why
+    notes += patience("the amortisation gap", lambda: amortisation_notes(problem, found, key), lambda: ())
+    if not patience.skipped:
+        streamed, why = patience(
+            "the ELBO over all rows", lambda: numbers_of_batches(problem, found, weighed, key), lambda: ({}, ())
+        )
+        notes += why
+    else:
+        streamed = {}
     history = solution.history or tuple(run.history)
     if watch is not None:
-        seen, why = told(watch, solution, history)
+        seen, why = patience("held-out rows", lambda: told(watch, found, history), lambda: ({}, ()))
         streamed, notes = seen | streamed, notes + why
-    verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=not verify)
+    notes += patience.notes + single + kept_note(problem, draws)
+    verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=skipped)
     values, log_weights = weighed.values, None if weighed.log_weights is None else weighed.log_weights.ravel()
     guide_draws, guide_log_weights = {}, None
     if verified is not None and verdict.level == diagnostics.CORRECTED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,8 +16,16 @@ from taut.problem import Problem
 
 BATCHES = 4
 
-# Numbers kept per fit (draws times scalars): past this the deterministic sites would fill the memory.
-_MOST_NUMBERS = 2**27
+# Numbers kept per fit, draws times scalars: half a gigabyte, which holds the draws that the tails of weights are read
+# from. Where these would be fewer than `_ENOUGH`, as for the weights of a network, a quarter of a gigabyte, but a few
+# draws for each batch.
+MOST_NUMBERS, FEW_NUMBERS, _ENOUGH, _FEWEST = 2**26, 2**25, 1000, 4
+
+# Coordinates past which densities are computed without their gradients, which would fill the memory.
+_LARGE = 20_000
+
+# Draws of a fit that is not weighed because its user had no time for it.
+_UNWEIGHED = 400
 
 
 class Weighed(NamedTuple):
@@ -45,8 +54,7 @@ def weigh_solution(problem: Problem, solution: Solution, rows: int, key: int | j
         rows: number of draws $S$; fewer are kept when the sites are very many.
         key: the fit's key; the draws use a stream of their own.
     """
-    scalars = sum(int(np.prod(shape)) for shape in problem.program.shapes.values())
-    per_batch = max(250, min(rows, _MOST_NUMBERS // max(scalars, 1)) // BATCHES)
+    per_batch = kept(problem, rows) // BATCHES
     guide = bind(solution.guide, problem)
     batches = [guide.draws(problem, solution.params, per_batch, generator(key, 1000 + b)) for b in range(BATCHES)]
     log_q = np.stack([log_q for _, log_q in batches])
@@ -59,18 +67,75 @@ def weigh_solution(problem: Problem, solution: Solution, rows: int, key: int | j
     return Weighed(problem.in_order(derived), dict(values), log_p.reshape(log_q.shape) - log_q, as_drawn=True)
 
 
+def kept(problem: Problem, rows: int) -> int:
+    """How many draws a fit keeps: as many as asked for, but at most `MOST_NUMBERS` numbers; see there.
+
+    Args:
+        problem: the problem.
+        rows: how many draws are asked for.
+
+    Returns:
+        A multiple of `BATCHES`.
+    """
+    names = [name for name, site in problem.program.sites.items() if site.kind == "deterministic"]
+    names += [*problem.latents, *problem.params]
+    scalars = sum(math.prod(problem.program.shapes.get(name, ())) for name in names)
+    if scalars <= MOST_NUMBERS // _ENOUGH:
+        return BATCHES * max(_ENOUGH // BATCHES, min(rows, MOST_NUMBERS // max(scalars, 1)) // BATCHES)
+    return BATCHES * max(_FEWEST, min(rows, FEW_NUMBERS // scalars) // BATCHES)
+
+
+def kept_note(problem: Problem, rows: int) -> tuple[str, ...]:
+    """A sentence, where fewer draws are kept than were asked for."""
+    count = kept(problem, rows)
+    if count >= rows // BATCHES * BATCHES:
+        return ()
+    return (
+        f"{count:,} draws are kept, where {rows:,} were asked for: more of {problem.dim:,} latents fill the memory",
+    )
+
+
+def without_weights(problem: Problem, solution: Solution, rows: int, key: int | jax.Array) -> Weighed:
+    """A few draws from q and no weights, where there was no time for them; arguments as for `weigh_solution`."""
+    guide, few = bind(solution.guide, problem), min(_UNWEIGHED, kept(problem, rows))
+    point, _ = guide.draws(problem, solution.params, few, generator(key, 1000))
+    if not isinstance(point, Flat):
+        return Weighed(dict(point), {}, None, as_drawn=True)
+    values = values_of(problem, solution, point.coordinates, np.asarray(point.centredness, float))
+    return Weighed(values, {}, None)
+
+
+def values_of(problem: Problem, solution: Solution, z: np.ndarray, centredness: np.ndarray) -> dict[str, np.ndarray]:
+    """Draws on the real line as values in the model's own space, with deterministic sites and parameters."""
+    return problem.constrain(*_with_params(problem, solution, z, centredness))
+
+
 def _weigh_flat(
     problem: Problem, solution: Solution, z: np.ndarray, centredness: np.ndarray, log_q: np.ndarray
 ) -> Weighed:
-    params = np.broadcast_to(solution.model_params, (len(z), problem.num_params))
-    lam = np.concatenate([centredness[: problem.dim], np.ones(problem.num_params)])
-    points = np.concatenate([z, params], axis=1) if problem.num_params else z
-    values = problem.constrain(points, lam)
+    values = values_of(problem, solution, z, centredness)
     coordinates = coordinates_of(problem, z, values)
     if isinstance(solution.guide, Delta | MCDropout):
         return Weighed(values, coordinates, None)
-    log_p, _ = problem.kernel()(points, lam)
-    return Weighed(values, coordinates, log_p.reshape(log_q.shape) - log_q)
+    return Weighed(values, coordinates, _log_p(problem, solution, z, centredness).reshape(log_q.shape) - log_q)
+
+
+def _log_p(problem: Problem, solution: Solution, z: np.ndarray, centredness: np.ndarray) -> np.ndarray:
+    points, lam = _with_params(problem, solution, z, centredness)
+    if problem.dim <= _LARGE:
+        return problem.kernel()(points, lam)[0]
+    (densities,) = problem.kernel().outputs(("density",), points, lam)
+    problem.kernel().gradients += len(z)
+    return np.sum([np.asarray(density, float) for density in densities.values()], axis=0)
+
+
+def _with_params(
+    problem: Problem, solution: Solution, z: np.ndarray, centredness: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points with the model's parameters behind their latents, and the centredness of both."""
+    params = np.broadcast_to(solution.model_params, (len(z), problem.num_params))
+    points = np.concatenate([z, params], axis=1) if problem.num_params else z
+    return points, np.concatenate([centredness[: problem.dim], np.ones(problem.num_params)])
 
 
 def coordinates_of(problem: Problem, z: np.ndarray, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

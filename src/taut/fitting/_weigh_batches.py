@@ -18,14 +18,17 @@ import numpy as np
 from taut._keys import generator, jax_key
 from taut._precision import real_dtype, scope
 from taut.algorithms import Solution, at_step, by_row, feed, log_p, weights_of
-from taut.fitting._weigh import BATCHES, Weighed, coordinates_of
+from taut.fitting._weigh import BATCHES, Weighed, coordinates_of, kept, values_of
 from taut.guides import Delta, Flat, Guide, bind, with_model
 from taut.objectives import ELBO, Objective
 from taut.problem import ROWS, Problem, Program, count_compilation, elements
 
-# Array elements that a pass over the data may compute for all draws together, and numbers that may be kept.
-_MOST_ELEMENTS, _MOST_NUMBERS = 2e10, 2**26
-_FEWEST, _CHUNK = 32, 32
+# Array elements that a pass over the data may compute for all draws together, some seconds; those that any pass may;
+# and those of one batch that are in memory at once.
+_MOST_ELEMENTS, _FREE_ELEMENTS, _AT_ONCE = 2e10, 1e9, 2**25
+# Draws that cost no more than one gradient of the fit, draws that are weighed however short the fit was, and batches
+# that are stacked.
+_PER_GRADIENT, _FEWEST, _CHUNK = 8, 32, 32
 
 
 class Estimate(NamedTuple):
@@ -52,24 +55,19 @@ def weigh_batches(problem: Problem, solution: Solution, rows: int, key: int | ja
     """
     guide, local = bind(solution.guide, problem), rows_of(problem)
     assert problem.batches is not None
-    work = elements(problem.program.closed.jaxpr) * problem.batches.rows / problem.batches.size
-    scalars = sum(latent.size for latent in problem.latents.values()) + 1
-    count = int(min(rows, _MOST_ELEMENTS // max(work, 1), _MOST_NUMBERS // scalars))
-    each = max(_FEWEST, count) // BATCHES
+    each = _count(problem, rows) // BATCHES
     parts = [guide.draws(problem, solution.params, each, generator(key, 1000 + b)) for b in range(BATCHES)]
     first = parts[0][0]
     if isinstance(first, Flat):
         z = np.concatenate([point.coordinates for point, _ in parts])
         lam = np.asarray(first.centredness, float)
-        params = np.broadcast_to(solution.model_params, (len(z), problem.num_params))
-        whole = np.concatenate([z, params], axis=1)
-        values = problem.constrain(whole, np.concatenate([lam[: problem.dim], np.ones(problem.num_params)]))
+        values = values_of(problem, solution, z, lam)
         coordinates = coordinates_of(problem, z, values)
         points: Any = Flat(z, np.broadcast_to(lam, (len(z), len(lam))))
     else:
         points = {name: np.concatenate([point[name] for point, _ in parts]) for name in problem.latents}
         values, coordinates = dict(points), dict(points)
-    values = _global(problem, values, local)
+    values = shared_values(problem, values)
     coordinates = {name: value for name, value in coordinates.items() if name not in local}
     if local or isinstance(guide, Delta) or not guide.evaluable:
         return Weighed(values, coordinates, None)
@@ -77,10 +75,22 @@ def weigh_batches(problem: Problem, solution: Solution, rows: int, key: int | ja
     total = np.zeros(log_q.size)
     for here, steps, share, inputs in _pass(problem, key):
         with scope(problem.precision):
-            found = _densities(here.program, points, solution.model_params, inputs)
+            together = max(1, _AT_ONCE // max(1, elements(here.program.closed.jaxpr)))
+            found = _densities(here.program, min(together, log_q.size), points, solution.model_params, inputs)
         total += share * np.asarray(found, float)[:steps].sum(axis=0)
     problem.kernel().gradients += log_q.size
     return Weighed(values, coordinates, total.reshape(log_q.shape) - log_q)
+
+
+def _count(problem: Problem, rows: int) -> int:
+    """How many draws are weighed: no more than the memory holds, nor than the fit itself took time for."""
+    batches = problem.batches
+    assert batches is not None
+    passes = batches.rows / batches.size
+    work = max(1.0, elements(problem.program.closed.jaxpr) * passes)
+    of_fit = max(_PER_GRADIENT * problem.kernel().gradients / passes, _FREE_ELEMENTS / work)
+    affordable = max(_FEWEST, int(min(of_fit, _MOST_ELEMENTS / work)))
+    return min(kept(problem, rows), affordable // BATCHES * BATCHES)
 
 
 def objective_over(
@@ -144,9 +154,10 @@ def _pass(problem: Problem, key: int | jax.Array) -> Iterator[tuple[Problem, int
         step += part.steps
 
 
-def _global(problem: Problem, values: dict[str, np.ndarray], local: list[str]) -> dict[str, np.ndarray]:
+def shared_values(problem: Problem, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What does not belong to rows: a fit keeps no draws of theirs."""
     assert problem.batches is not None
+    local = rows_of(problem)
     plates = {name: {p.name for p in site.plates} for name, site in problem.program.sites.items()}
     kept = {n: v for n, v in values.items() if n not in local and problem.batches.plate not in plates.get(n, ())}
     deterministic = {n for n in kept if n not in problem.latents and n not in problem.params}
@@ -161,8 +172,8 @@ def _reads_rows(problem: Problem, name: str) -> bool:
     return any(r.removeprefix("data:") in arrays for r in reach if r.startswith("data:"))
 
 
-@partial(jax.jit, static_argnums=0)
-def _densities(program: Program, points: Any, model: Any, inputs: Any) -> Any:
+@partial(jax.jit, static_argnums=(0, 1))
+def _densities(program: Program, together: int, points: Any, model: Any, inputs: Any) -> Any:
     count_compilation()
     real = jax.tree.map(lambda v: jnp.asarray(v, real_dtype()), points)
     model = jnp.asarray(model, real_dtype())
@@ -170,7 +181,8 @@ def _densities(program: Program, points: Any, model: Any, inputs: Any) -> Any:
 
     def one(index: Any) -> Any:
         here = at_step(inputs, index, words)
-        return jax.vmap(lambda point: log_p(program, point, model, here))(real)
+        # Some draws at a time: a network's layers for all of them would not fit in memory.
+        return jax.lax.map(lambda point: log_p(program, point, model, here), real, batch_size=together)
 
     length = len(next(iter(inputs[1].values())))
     return jax.lax.map(one, jnp.arange(length))

@@ -21,6 +21,9 @@ from taut.problem._program import Program
 # size for the few rows of a start costs more to compile than it saves.
 BLOCK = 128
 
+# Numbers of a block: where points have very many, as those of networks, fewer make a block.
+_MOST_NUMBERS = 2**24
+
 _compilations = threading.local()
 
 
@@ -250,10 +253,11 @@ def _canonical(leaf: Any) -> Any:
 
 def _blocks(points: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
     blocks = []
-    for start in range(0, len(points), BLOCK):
-        block = points[start : start + BLOCK]
+    size = max(1, min(BLOCK, _MOST_NUMBERS // max(1, points.shape[1])))
+    for start in range(0, len(points), size):
+        block = points[start : start + size]
         stop = start + len(block)
-        if len(block) < BLOCK:
-            block = np.concatenate([block, np.repeat(block[:1], BLOCK - len(block), axis=0)])
+        if len(block) < size:
+            block = np.concatenate([block, np.repeat(block[:1], size - len(block), axis=0)])
         blocks.append((start, stop, block))
     return blocks

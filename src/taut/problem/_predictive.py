@@ -14,12 +14,16 @@ from taut._keys import jax_key
 from taut._precision import Precision, scope
 from taut.core import Handler, Site, empty_stack
 from taut.handlers import Trace, seed, trace, whole
+from taut.problem._cost import elements
 from taut.problem._data import in_scope, split
 from taut.problem._levels import inlined
 from taut.problem._numpyro import numpyro_statements
 from taut.problem._user_code import user_errors
 
 NewRows = Literal["error", "prior"]
+
+# Array elements that runs side by side may compute, so that networks over many rows stay within the memory.
+_AT_ONCE = 2**26
 
 
 def predictive(
@@ -78,9 +82,22 @@ def predictive(
 
     with scope(precision):
         keys = jax.random.split(jax_key(key), size)
+        given = jax.tree.map(in_scope, arrays)
+        values = {n: np.asarray(v) for n, v in draws.items()}
+        single = jax.make_jaxpr(once)(given, {n: v[0] for n, v in values.items()}, keys[0])
+        together = max(1, min(size, _AT_ONCE // max(1, elements(single.jaxpr))))
         run = jax.jit(jax.vmap(once, in_axes=(None, 0, 0)))
-        found = run(jax.tree.map(in_scope, arrays), {n: np.asarray(v) for n, v in draws.items()}, keys)
-        return {name: np.asarray(v) for name, v in found.items()}
+        parts = []
+        for begin in range(0, size, together):
+            # The last runs are those before them, too, so that all parts have one size.
+            first = max(0, min(begin, size - together))
+            part = run(
+                given, {n: v[first : first + together] for n, v in values.items()}, keys[first : first + together]
+            )
+            parts.append({name: np.asarray(v)[begin - first :] for name, v in part.items()})
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 class few_rows(Handler):

@@ -14,7 +14,7 @@ RUN := cd "$(ROOT)" && .venv/bin/python
 unexport PYTHONPATH PYTHONHOME
 
 .PHONY: help demo test test-all lint format bench bench-cold bench-loop bench-posteriordb bench-synthetic bench-evidence \
-	bench-kinds bench-peers lock clean setup
+	bench-kinds bench-neural bench-peers lock clean setup
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -48,6 +48,9 @@ bench-posteriordb: setup ## real posteriors against their reference draws
 
 bench-synthetic: setup ## synthetic posteriors against their exact truth
 	@$(RUN) -m benchmarks.synthetic.run $(ARGS)
+
+bench-neural: setup ## autoencoders and networks of the papers; writes docs/reproductions.md (ARGS=--reduced: ten minutes)
+	@$(RUN) -m benchmarks.neural.run $(ARGS)
 
 bench-peers: ## taut beside NumPyro, blackjax and PyMC, in .venv-bench; writes docs/benchmarks.md
 	@PYTHON="$(PYTHON)" sh "$(ROOT)/tools/venv-bench.sh"

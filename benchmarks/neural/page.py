@@ -14,14 +14,15 @@ they are what a small download holds; with MNIST's four files (`ARGS="--data FOL
 """
 
 
-def page(rows: list[dict[str, Any]], networks: dict[str, Any] | None) -> str:
+def page(rows: list[dict[str, Any]], networks: dict[str, Any] | None, picture: str | None = None) -> str:
     """The page in Markdown.
 
     Args:
         rows: of `benchmarks.neural.autoencoders`.
         networks: of `benchmarks.neural.networks`, if these were run.
+        picture: a link to the networks' picture.
     """
     parts = [OPENING, autoencoders_page.section(rows)]
     if networks is not None:
-        parts.append(networks_page.section(networks))
+        parts.append(networks_page.section(networks, picture))
     return "\n".join(part for part in parts if part)

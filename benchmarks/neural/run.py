@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.neural import autoencoders
+from benchmarks.neural import autoencoders, networks, networks_page
 from benchmarks.neural.images import ImagesError, load
 from benchmarks.neural.page import page
 from taut._files import atomic_write
@@ -42,7 +42,7 @@ class Job(NamedTuple):
 def jobs(folder: Path, data: str | None, reduced: bool, only: Sequence[str] = ()) -> list[Job]:
     """What is to be run, the longest first."""
     found = []
-    settings = [] if not reduced else ["--epochs", str(REDUCED_EPOCHS), "--samples", str(REDUCED_SAMPLES)]
+    settings = ["--epochs", str(REDUCED_EPOCHS), "--samples", str(REDUCED_SAMPLES)] if reduced else []
     source = [] if data is None else ["--data", data]
     for arm in sorted(autoencoders.ARMS, key=lambda arm: -arm.k * arm.layers):
         if reduced and arm.name not in REDUCED:
@@ -50,10 +50,15 @@ def jobs(folder: Path, data: str | None, reduced: bool, only: Sequence[str] = ()
         out = folder / f"{arm.name}.json"
         command = ["-m", "benchmarks.neural.autoencoders", arm.name, *source, *settings, "--out", str(out)]
         found.append(Job(arm.name, command, out))
-    networks = ["-m", "benchmarks.neural.networks", *source, *(["--reduced"] if reduced else [])]
-    out = folder / "networks.json"
-    found.append(Job("networks", [*networks, "--out", str(out)], out))
+    for arm in networks.REDUCED if reduced else networks.ARMS:
+        found.append(_network(arm, folder, [*source, *(["--reduced"] if reduced else [])]))
+    found.append(_network("regression", folder, [*source, *(["--reduced"] if reduced else [])]))
     return [job for job in found if not only or job.name in only]
+
+
+def _network(arm: str, folder: Path, options: list[str]) -> Job:
+    out = folder / f"network-{arm}.json"
+    return Job(arm, ["-m", "benchmarks.neural.networks", arm, *options, "--out", str(out)], out)
 
 
 def run(job: Job, threads: int) -> str | None:
@@ -85,8 +90,12 @@ def results(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """What lies in a folder: rows of autoencoders, in the order of the arms, and the networks'."""
     files = [folder / f"{arm.name}.json" for arm in autoencoders.ARMS]
     rows = [json.loads(file.read_text()) for file in files if file.is_file()]
-    networks = folder / "networks.json"
-    return rows, json.loads(networks.read_text()) if networks.is_file() else None
+    files = [folder / f"network-{arm}.json" for arm in (*networks.ARMS, "regression")]
+    told = [json.loads(file.read_text()) for file in files if file.is_file()]
+    if not told:
+        return rows, None
+    whole = {key: value for one in told for key, value in one.items()}
+    return rows, whole | {"arms": {name: row for one in told for name, row in one["arms"].items()}}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,7 +127,12 @@ def main(arguments: list[str] | None = None) -> int:
         failed = [error for error in pool.map(lambda job: run(job, 1 if side > 1 else 0), missing) if error]
     # A reduced run shows that everything works, and is no result to publish.
     where = options.page or (folder / "reproductions.md" if options.reduced or options.only else PAGE)
-    atomic_write(where, page(*results(folder)))
+    rows, told = results(folder)
+    picture = None
+    if told is not None and any("pruning" in row for row in told["arms"].values()):
+        picture = where.with_name("reproductions.svg")
+        networks_page.draw(told, picture)
+    atomic_write(where, page(rows, told, None if picture is None else picture.name))
     print(f"written to {where}")
     return 1 if failed else 0
 

@@ -110,7 +110,7 @@ def last_layer_laplace(
     with scope(problem.precision):
         whole = jnp.asarray(np.concatenate([z, learned]), real_dtype())
         static = (problem.program, sites)
-        fixed = (whole, jnp.asarray(where), jnp.asarray(lam, real_dtype()))
+        fixed = (whole, jnp.asarray(lam, real_dtype()))
         u = np.asarray(whole[where], float)
         for _ in range(_STEPS):
             value, step, promised = (np.asarray(v, float) for v in _newton(*static, *fixed, u, problem.inputs))
@@ -142,31 +142,35 @@ def last_layer_laplace(
     return LastLayer(sites, u, covariance, evidence, point, problem)
 
 
-def _of_layer(program: Program, sites: tuple[str, ...], whole: Any, where: Any, lam: Any, inputs: Any) -> Any:
+def _of_layer(program: Program, sites: tuple[str, ...], whole: Any, lam: Any, inputs: Any) -> Any:
     """The log joint as a function of the last layer, up to what does not depend on it."""
     names = [n for n in program.outputs["density"] if n in sites or n not in program.latents]
+    latents = [program.latents[name] for name in sites]
+    held = fill(program, whole, lam)
 
     def density(u: Any) -> Any:
-        holes = fill(program, whole.at[where].set(u), lam)
-        return sum(program.evaluate("density", holes, *inputs, names=names).values())
+        # Only these holes depend on u: derivatives of the layers below would be long sums of zeros.
+        parts = jnp.split(u, np.cumsum([latent.size for latent in latents])[:-1])
+        own = {s.name: part.reshape(s.coordinate_shape) for s, part in zip(latents, parts, strict=True)}
+        return sum(program.evaluate("density", held | own, *inputs, names=names).values())
 
     return density
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _density(program: Program, sites: tuple[str, ...], whole: Any, where: Any, lam: Any, u: Any, inputs: Any) -> Any:
-    return _of_layer(program, sites, whole, where, lam, inputs)(u.astype(whole.dtype))
+def _density(program: Program, sites: tuple[str, ...], whole: Any, lam: Any, u: Any, inputs: Any) -> Any:
+    return _of_layer(program, sites, whole, lam, inputs)(u.astype(whole.dtype))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _newton(program: Program, sites: tuple[str, ...], whole: Any, where: Any, lam: Any, u: Any, inputs: Any) -> Any:
+def _newton(program: Program, sites: tuple[str, ...], whole: Any, lam: Any, u: Any, inputs: Any) -> Any:
     """The density, an uphill step by conjugate gradients, and the gain that it promises.
 
     Products with the Hessian are all that is needed: a layer of 400 x 10 takes a second and no matrix. Where the
     density is not concave, the step ends at the first direction that says so.
     """
     u = u.astype(whole.dtype)
-    density = _of_layer(program, sites, whole, where, lam, inputs)
+    density = _of_layer(program, sites, whole, lam, inputs)
     value, slope = jax.value_and_grad(density)(u)
     _, bent = jax.linearize(jax.grad(density), u)
     enough = jnp.sum(slope**2) * jnp.finfo(u.dtype).eps
@@ -191,10 +195,10 @@ def _newton(program: Program, sites: tuple[str, ...], whole: Any, where: Any, la
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _curvature(program: Program, sites: tuple[str, ...], whole: Any, where: Any, lam: Any, u: Any, inputs: Any) -> Any:
+def _curvature(program: Program, sites: tuple[str, ...], whole: Any, lam: Any, u: Any, inputs: Any) -> Any:
     """The density and its negative Hessian, in slabs of columns; what all columns share is computed once."""
     u = u.astype(whole.dtype)
-    density = _of_layer(program, sites, whole, where, lam, inputs)
+    density = _of_layer(program, sites, whole, lam, inputs)
     _, bent = jax.linearize(jax.grad(density), u)
     columns = jax.lax.map(bent, jnp.eye(len(u), dtype=u.dtype), batch_size=_COLUMNS)
     return density(u), -0.5 * (columns + columns.T)

@@ -25,7 +25,7 @@ from taut.problem import ROWS, Problem, Program, count_compilation, elements
 
 # Array elements that a pass over the data may compute for all draws together, some seconds; those that any pass may;
 # and those of one batch that are in memory at once.
-_MOST_ELEMENTS, _FREE_ELEMENTS, _AT_ONCE = 2e10, 1e9, 2**25
+_MOST_ELEMENTS, _FREE_ELEMENTS, _AT_ONCE = 2e10, 1e9, 2**22
 # Draws that cost no more than one gradient of the fit, draws that are weighed however short the fit was, and batches
 # that are stacked.
 _PER_GRADIENT, _FEWEST, _CHUNK = 8, 32, 32

@@ -137,7 +137,7 @@ def reconstructions(
     grid = np.full((2 * lines, columns, *images.shape[1:]), np.nan)
     for k, (first, second) in enumerate(zip(images, again, strict=True)):
         grid[2 * (k // columns), k % columns], grid[2 * (k // columns) + 1, k % columns] = first, second
-    return _on_white(report.mosaic(grid, labels=("data", "made again") * lines, between=between))
+    return _on_white(report.mosaic(grid, labels=("data", "reconstruction") * lines, between=between))
 
 
 def samples(

@@ -207,18 +207,20 @@ def _are_independent(problem: Problem, guide: Guide, rows: Rows) -> bool:
             (inits,) = problem.kernel().constants(("init",))
             model = np.concatenate([inits[name].ravel() for name in problem.params])
         params = with_model(guide, params, jnp.asarray(model, real_dtype()))
-        point, _ = guide.sample_and_log_prob(program, params, jax.random.key(0), inputs)
-        if not guide.evaluable or guide.log_prob_by_site(program, params, point, inputs) is None:
+        if not guide.evaluable:
             return False
 
-        def spoilt(mask: Any) -> Any:
-            return _row_weights(
-                program, guide, params, jnp.asarray(model), _spoilt(program, point, mask, rows), inputs, rows
-            )
+        # Weights and data are arguments: as constants they would be folded into what is compiled.
+        @jax.jit
+        def run(mask: Any, params: Any, model: Any, inputs: Any) -> Any:
+            point, _ = guide.sample_and_log_prob(program, params, jax.random.key(0), inputs)
+            if guide.log_prob_by_site(program, params, point, inputs) is None:
+                raise _NoRows
+            return _row_weights(program, guide, params, model, _spoilt(program, point, mask, rows), inputs, rows)
 
+        given = params, jnp.asarray(model), inputs
         try:
-            run = jax.jit(spoilt)
-            whole = np.asarray(run(jnp.zeros(rows.length, bool)))
+            whole = np.asarray(run(jnp.zeros(rows.length, bool), *given))
         except _NoRows:
             return False
         if not np.isfinite(whole).all():
@@ -226,7 +228,7 @@ def _are_independent(problem: Problem, guide: Guide, rows: Rows) -> bool:
         index = np.arange(rows.length)
         for bit in range((rows.length - 1).bit_length()):
             for mask in ((index >> bit & 1).astype(bool), ~(index >> bit & 1).astype(bool)):
-                if not np.isfinite(np.asarray(run(mask))[~mask]).all():
+                if not np.isfinite(np.asarray(run(mask, *given))[~mask]).all():
                     return False
     return True
 

@@ -376,7 +376,8 @@ def _compare(
 def _closed_note(problem: Problem, guide: Guide, params: Any) -> str:
     program = problem.program
     if isinstance(guide, GuideProgram):
-        closed = families_closed(program, guide, params, problem.inputs)
+        with scope(problem.precision):
+            closed = families_closed(program, guide, params, problem.inputs)
     else:
         closed = closed_sites(program, guide)
     sampled = [name for name in problem.latents if name not in closed]

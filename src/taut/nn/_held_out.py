@@ -131,8 +131,9 @@ def held_out(
     """The log-likelihood of rows that a fit has not seen, by importance weights of its guide.
 
     Each row is weighed by itself: all latents must stand in the plate of the rows, and the guide must be a function of
-    their data, as an encoder is. No more than ``size * particles`` log joints are held at a time, whatever ``samples``
-    and the number of rows are; what is kept is six numbers a row.
+    their data, as an encoder is. No more than ``size * particles`` log joints are held at a time, each with
+    ``particles`` numbers for the jackknife, whatever ``samples`` and the number of rows are; what is kept is six
+    numbers a row.
 
     Args:
         fit: of a `VAE`, or of any such model and guide.

@@ -186,7 +186,8 @@ def told(
     """The objective of held-out rows at the solution, in nats of a row, and what the looks say together."""
     found = watch.at(solution.params, solution.model_params)
     rows = watch.batches.total
-    looks = np.concatenate([watch.looks, [[history[-1].gradients if history else 0, found.value, found.se]]])
+    now = float(history[-1].gradients) if history else 0.0
+    looks = np.array([*(row for row in watch.rows if row[0] < now), (now, found.value, found.se)])
     figure = (found.value / rows, found.se / rows, "nats a row")
     return {"held out": figure}, overfits(looks, history, rows, watch.draws)
 

@@ -107,5 +107,5 @@ ARMS: Mapping[str, Arm] = {
     "bbb-tempered": Arm(
         "BBB, KL term at a tenth (no bound)", _NARROW, _local, adam(3e-3, taut.objectives.Tempered(0.1)), bayes=False
     ),
-    "ivon": Arm("IVON", _NORMAL, _shared, lambda steps: taut.algorithms.IVON(steps=steps)),
+    "ivon": Arm("IVON", _NORMAL, _shared, lambda steps: taut.algorithms.IVON(steps=steps, beta2=0.9998)),
 }

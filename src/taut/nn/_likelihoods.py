@@ -158,7 +158,7 @@ def likelihood_of(given: str | Likelihood) -> Likelihood:
         return given
     if isinstance(given, str) and given in _BY_NAME:
         return _BY_NAME[given]
-    name = given.__name__ if isinstance(given, type) else repr(given)
+    name = getattr(given, "__name__", None) or repr(given)
     raise TautError(
         "bad-argument",
         site="likelihood",

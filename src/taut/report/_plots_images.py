@@ -93,7 +93,7 @@ def as_images(values: np.ndarray, shape: Sequence[int] | None = None) -> np.ndar
             remedy="shape=(28, 28)",
         )
     values = values.reshape(-1, *known)
-    if len(known) == 3 and known[0] in (1, 3) and known[-1] not in (1, 3):
+    if len(known) == 3 and (known[0] == 1 or (known[0] == 3 and known[-1] not in (1, 3))):
         values = np.moveaxis(values, 1, -1)
     if len(known) == 3 and values.shape[-1] not in (1, 3):
         raise TautError(

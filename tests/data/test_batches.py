@@ -6,10 +6,14 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
+import taut
+from taut import dist
 from taut._errors import TautError
+from taut.algorithms import at_step, feed
 from taut.data import Batches
 
 N = 103
@@ -189,3 +193,53 @@ def test_words_and_empty_data_are_refused():
         with pytest.raises(TautError) as refused:
             Batches(data, size=1, plate="rows")
         assert refused.value.code == "bad-argument"
+
+
+def shared(x: Any, y: Any) -> None:
+    a = taut.sample("a", dist.Normal(0.0, 1.0))
+    w = taut.sample("w", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+    with taut.plate("rows", len(y)):
+        taut.sample("y", dist.Normal(a + x @ w / 100.0, 2.0), obs=y / 50.0)
+
+
+def of_rows(x: Any, y: Any) -> None:
+    a = taut.sample("a", dist.Normal(0.0, 1.0))
+    with taut.plate("rows", len(y)):
+        z = taut.sample("z", dist.Normal(a, 1.0))
+        taut.sample("y", dist.Normal(z + x[:, 0] / 100.0, 2.0), obs=y / 50.0)
+
+
+POINT = {"a": np.float64(0.3), "w": np.array([0.1, -0.2, 0.3])}
+Z = np.random.default_rng(0).standard_normal(N)
+
+
+def parts(batches: Batches, model: Any) -> list[tuple[np.ndarray, float]]:
+    """Row numbers and the objective of each batch of an epoch, at one point."""
+    problem = taut.Problem(model, batches)
+    words, step, found = np.asarray(jax.random.key_data(jax.random.key(3))), 0, []
+    while step < len(batches):
+        with jax.enable_x64(True):
+            fed = feed(problem, words, step, len(batches), 4)
+            for index in range(fed.steps):
+                inputs = at_step((fed.problem.inputs, fed.leaves), index, np.zeros(2, np.uint32))
+                rows = next(v for v in fed.leaves.values() if v.ndim == 2 and v.dtype.kind == "i" and is_rows(v))[index]
+                point = {"a": POINT["a"], "z": Z[rows]} if model is of_rows else POINT
+                found.append((rows, float(fed.problem.log_joint(point, inputs=inputs))))
+        step += fed.steps
+    return found
+
+
+def is_rows(leaf: np.ndarray) -> bool:
+    return bool(np.all(leaf < N)) and leaf.dtype == np.int64
+
+
+@pytest.mark.parametrize("model", [shared, of_rows])
+@pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
+def test_the_objective_is_that_of_the_whole_data(make: Any, model: Any, tmp_path: Any):
+    point = {"a": POINT["a"], "z": Z} if model is of_rows else POINT
+    expected = float(taut.Problem(model, columns()).log_joint(point))
+    for size in (10, N):
+        found = parts(Batches(make(tmp_path), size=size, plate="rows"), model)
+        assert sorted(np.concatenate([rows for rows, _ in found])) == list(range(N))
+        total = sum(len(rows) / N * value for rows, value in found)
+        assert abs(total - expected) < 1e-6 * abs(expected)

@@ -170,7 +170,8 @@ class Batches:
             words = words_of(key)
             reader = next((r for r in self._readers if (r.words, r.step) == (words, step)), None)
             if reader is None:
-                reader = Reader(self, key, step)
+                # Of a copy, which holds no reader: what was read ahead is gone as soon as these batches are.
+                reader = Reader(self.resized(self.size, self.total), key, step)
             # A reader that is interrupted does not know where it stands, and is not asked again.
             others = [r for r in self._readers if r is not reader and r.words != words]
             self._readers = others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ class Parquet:
         self.paths = [Path(path) for path in paths]
         _, self.parquet = arrow(str(self.paths[0]))
         self.groups: list[tuple[int, int, int, int]] = []  # file, row group, its first row, its rows
-        first, widest = 0, 1
+        first = 0
         names: list[str] | None = None
         for number, path in enumerate(self.paths):
             with self._open(path) as file:
@@ -58,17 +59,17 @@ class Parquet:
                     if meta.num_rows:
                         self.groups.append((number, group, first, meta.num_rows))
                         first += meta.num_rows
-                        widest = max(widest, meta.total_byte_size // meta.num_rows)
         self.rows = first
         if not self.rows:
             files = f"{self.paths[0]}" if len(self.paths) == 1 else f"{len(self.paths)} files"
             raise no_rows(f"{files}, without a row", "write the file again, or give another")
-        self.window = max(1, min(WINDOW, WINDOW_BYTES // widest))
         self.columns = _wanted(columns, names or [])
         missing = [name for group in self.columns.values() for name in group if name not in (names or [])]
         if missing:
             raise other_columns(str(self.paths[0]), names or [], [n for group in self.columns.values() for n in group])
         self.kinds = self._kinds()
+        wide = sum(math.prod(kind.shape) * kind.dtype.itemsize for kind in self.kinds.values())
+        self.window = max(1, min(WINDOW, WINDOW_BYTES // max(wide, 1)))
 
     def read(self, key: Any, epoch: int, start: int, size: int) -> Iterator[list[Piece]]:
         """See `Source`."""

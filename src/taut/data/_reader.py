@@ -49,7 +49,7 @@ class Reader:
         self.words = words_of(key)
         self._read = step  # the next batch that is not read yet
         self._usual = 1  # the most that were asked for at once
-        self._source = self._from(step)
+        self._source = _from(batches, key, step)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="taut-batches")
         self._ready: deque[Chunk] = deque()
         self._coming: Future[Chunk] | None = None
@@ -81,13 +81,6 @@ class Reader:
         self._read += need
         return self._stack(self._read - need, need)
 
-    def _from(self, step: int) -> Iterator[list[Piece]]:
-        batches = self.batches
-        epoch, place = divmod(step, len(batches))
-        while True:
-            yield from batches.source.read(self.key, epoch, place * batches.size, batches.size)
-            epoch, place = epoch + 1, 0
-
     def _stack(self, step: int, count: int) -> Chunk:
         parts = [next(self._source) for _ in range(count)]
         if self.batches.transform is None:
@@ -98,6 +91,14 @@ class Reader:
             np.stack([table.rows for table in tables]),
             {name: np.stack([table.columns[name] for table in tables]) for name in names},
         )
+
+
+def _from(batches: Batches, key: Any, step: int) -> Iterator[list[Piece]]:
+    # Not a method: a reader that its own generator held would stay in memory, with all that it has read ahead.
+    epoch, place = divmod(step, len(batches))
+    while True:
+        yield from batches.source.read(key, epoch, place * batches.size, batches.size)
+        epoch, place = epoch + 1, 0
 
 
 def words_of(key: Any) -> Any:

@@ -20,6 +20,7 @@ from taut._precision import real_dtype, scope
 from taut.algorithms import Solution, at_step, by_row, feed, log_p, weights_of
 from taut.fitting._weigh import BATCHES, Weighed, coordinates_of, kept, values_of
 from taut.guides import Delta, Flat, Guide, bind, with_model
+from taut.guides import Program as GuideProgram
 from taut.objectives import ELBO, Objective
 from taut.problem import ROWS, Problem, Program, count_compilation, elements
 
@@ -55,6 +56,8 @@ def weigh_batches(problem: Problem, solution: Solution, rows: int, key: int | ja
     """
     guide, local = bind(solution.guide, problem), rows_of(problem)
     assert problem.batches is not None
+    if isinstance(guide, GuideProgram) and len(local) == len(problem.latents):
+        return Weighed({}, {}, None)  # what it draws belongs to the rows of one batch
     each = _count(problem, rows) // BATCHES
     parts = [guide.draws(problem, solution.params, each, generator(key, 1000 + b)) for b in range(BATCHES)]
     first = parts[0][0]

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from sklearn.datasets import load_digits
@@ -23,7 +23,7 @@ from taut.algorithms import SVI
 from taut.gradients import Pathwise
 from taut.problem import Problem
 
-ROWS, HIDDEN, LATENT = 8000, 200, 50
+ROWS, HIDDEN, LATENT = 9600, 200, 50
 LAYERS = (784, 400, 400, 10)
 
 
@@ -63,31 +63,34 @@ START = 400 * 2**8
 def autoencoder(x: np.ndarray, size: int, particles: int) -> tuple[Any, Any]:
     """taut's VAE or IWAE, and the bare one."""
     into, out = jax.random.split(jax.random.key(1))
-    encoder = eqx.nn.MLP(784, 2 * LATENT, HIDDEN, 2, activation=jax.numpy.tanh, key=into)
-    decoder = eqx.nn.MLP(LATENT, 784, HIDDEN, 2, activation=jax.numpy.tanh, key=out)
+    encoder = bare.dense(into, (784, HIDDEN, HIDDEN, 2 * LATENT))
+    decoder = bare.dense(out, (LATENT, HIDDEN, HIDDEN, 784))
 
     def model(x: Any) -> None:
         net = nn.bayesian("decoder", decoder, prior=None)
         with taut.plate("rows", len(x)):
             z = taut.sample("z", dist.Normal(0.0, 1.0).expand([LATENT]).to_event(1))
-            taut.sample("x", dist.Bernoulli(logits=jax.vmap(net)(z)).to_event(1), obs=x)
+            taut.sample("x", dist.Bernoulli(logits=bare.apply(net, z, jnp.tanh)).to_event(1), obs=x)
+
+    def encode(params: Any, x: Any) -> Any:
+        return bare.apply(params, x, jnp.tanh)
 
     objective = taut.objectives.IWAE(particles) if particles > 1 else taut.objectives.ELBO()
-    mine = Taut(model, taut.guides.Amortised("rows", encoder), {"x": x}, size, objective=objective)
+    mine = Taut(model, taut.guides.Amortised("rows", encode, init=encoder), {"x": x}, size, objective=objective)
     return mine, bare.autoencoder(x, size, particles, HIDDEN, LATENT)
 
 
 def by_backprop(x: np.ndarray, y: np.ndarray, size: int, local: bool) -> tuple[Any, Any]:
     """taut's Bayes by Backprop, and the bare one."""
-    net = eqx.nn.MLP(LAYERS[0], LAYERS[-1], LAYERS[1], 2, key=jax.random.key(1))
+    net = bare.dense(jax.random.key(1), LAYERS)
 
     def model(x: Any, y: Any) -> None:
         drawn = nn.bayesian("net", net, prior=nn.ScaleMixture(0.5, 1.0, math.exp(-6)))
         with taut.plate("rows", len(x)):
-            taut.sample("y", dist.Categorical(logits=jax.vmap(drawn)(x)), obs=y)
+            taut.sample("y", dist.Categorical(logits=bare.apply(drawn, x, jax.nn.relu)), obs=y)
 
     start = nn.AtModule("net", net)
-    guide = nn.MeanFieldNet(start=start, scale=0.02) if local else taut.guides.MeanField(start=start)
+    guide = nn.MeanFieldNet(start=start, scale=0.02) if local else taut.guides.MeanField(start=start, scale=0.02)
     mine = Taut(model, guide, {"x": x, "y": y}, size)
     return mine, bare.by_backprop(x, y, size, LAYERS, local)
 

@@ -22,10 +22,9 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma
 
 from taut import dist
-from taut.algorithms._priors import model_holes
 from taut.core import log_density
 from taut.guides import Program as GuideProgram
-from taut.problem import Program
+from taut.problem import Program, model_holes
 
 _PAIRS: dict[type, tuple[str, ...]] = {
     dist.Normal: ("Normal",),

@@ -10,13 +10,12 @@ import numpy as np
 
 from taut._errors import TautError
 from taut._precision import scope
-from taut.algorithms._log_weights import model_holes
 from taut.algorithms._rows import weights_of
 from taut.gradients import GradientEstimator, Pathwise
 from taut.guides import Flat, Guide, wide_dim, wide_layout, with_model
 from taut.guides import Program as GuideProgram
 from taut.objectives import Objective
-from taut.problem import DISCRETE, Problem, fill
+from taut.problem import DISCRETE, Problem, fill, model_holes
 
 
 def check_pair(problem: Problem, guide: Guide, gradient: GradientEstimator) -> None:

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from taut._precision import real_dtype
 from taut.algorithms._closed_form import closed_log_weights
 from taut.algorithms._closed_pairs import paired_log_weights
-from taut.algorithms._priors import model_holes, moved_point, rest_of
+from taut.algorithms._priors import moved_point, rest_of
 from taut.gradients import Fresh, Noise
 from taut.guides import Flat, Guide, NoiseGuide, Point
 from taut.guides import Program as GuideProgram
-from taut.problem import Program, fill, log_joint
+from taut.problem import Program, fill, log_joint, model_holes
 
 
 def log_p(program: Program, point: Point, model: Any, inputs: Any, rows: Mapping[str, Any] | None = None) -> Any:
@@ -35,7 +35,7 @@ def log_p(program: Program, point: Point, model: Any, inputs: Any, rows: Mapping
     if rows:
         return sum(log_p_parts(program, point, model, inputs, rows))
     if isinstance(point, Flat):
-        return log_joint(program, point.coordinates, point.centredness, *inputs, model)
+        return log_joint(program, point.coordinates, point.centredness, *inputs, model=model)
     values = {name: jnp.asarray(value, real_dtype()) for name, value in point.items()}
     return sum(program.evaluate("plain", model_holes(program, model), *inputs, values=values).values())
 
@@ -47,12 +47,20 @@ def log_p_parts(
     if isinstance(point, Flat):
         rows = dict(rows or {})
         others = [name for name in program.outputs["density"] if name not in rows]
-        terms = program.evaluate("density", fill(program, point.coordinates, point.centredness, model), *inputs, names=others) | rows
+        holes = fill(program, point.coordinates, point.centredness, model)
+        terms = program.evaluate("density", holes, *inputs, names=others) | rows
     else:
         values = {name: jnp.asarray(value, real_dtype()) for name, value in point.items()}
         terms = program.evaluate("plain", model_holes(program, model), *inputs, values=values)
     prior = sum((terms[name] for name in terms if name in program.latents), jnp.zeros(()))
     return prior, sum((terms[name] for name in terms if name not in program.latents), jnp.zeros(()))
+
+
+def _over(fn: Callable[[Any], Any], stacked: Any) -> Any:
+    """``vmap``, where there is something to map: an axis of one changes what the compiler makes of the rest."""
+    if len(stacked) > 1:
+        return jax.vmap(fn)(stacked)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], fn(stacked[0]))
 
 
 @dataclass(frozen=True)
@@ -109,9 +117,9 @@ class LogWeights:
         if isinstance(self.guide, NoiseGuide) and self.noise.sort != "fresh":
             guide = self.guide
             noise = self.noise.normals(self.key, self.particles, guide.noise_size(self.program))
-            return jax.vmap(lambda e: fn(*guide.push(self.program, draw, e, self.inputs)))(noise)
+            return _over(lambda e: fn(*guide.push(self.program, draw, e, self.inputs)), noise)
         keys = jax.random.split(self.key, self.particles)
-        return jax.vmap(lambda k: fn(*self.guide.sample_and_log_prob(self.program, draw, k, self.inputs)))(keys)
+        return _over(lambda k: fn(*self.guide.sample_and_log_prob(self.program, draw, k, self.inputs)), keys)
 
     def still(self, draw: Any) -> Any:
         r"""$\log q$ of the same draws at the sites that do not follow their parameters, ``float[particles]``."""

@@ -29,6 +29,10 @@ class Optimizer(abc.ABC):
     def update(self, gradient: Any, state: Any, params: Any) -> tuple[Any, Any]:
         """Parameters and state after one step uphill; traceable."""
 
+    def marks(self, params: Any) -> bool:
+        """Whether an entry whose gradient is not finite is never finite again, without anybody's doing."""
+        return False
+
     @abc.abstractmethod
     def restart(self, params: Any, average: Any, state: Any) -> tuple[Any, Any]:
         """Parameters and state with which the next stage begins, given the average of the last one; traceable."""
@@ -76,6 +80,10 @@ class Distance(Optimizer):
         )
         return moved, Travelled(state.start, radius, squares)
 
+    def marks(self, params: Any) -> bool:
+        """See `Optimizer`: infinity over the root of its square is no number."""
+        return True
+
     def restart(self, params: Any, average: Any, state: Travelled) -> tuple[Any, Travelled]:
         """See `Optimizer`."""
         radius = _map(lambda r: r * self.shrink, state.radius)
@@ -103,6 +111,11 @@ class Optax(Optimizer):
         # optax walks downhill.
         updates, state = self.transformation.update(_map(jnp.negative, gradient), state, params)
         return _map(lambda x, u: (x + u).astype(x.dtype), params, updates), state
+
+    def marks(self, params: Any) -> bool:
+        """See `Optimizer`; tried out."""
+        leaves, treedef = jax.tree.flatten(params)
+        return _marks(self, treedef, tuple((np.shape(x), str(jnp.result_type(x))) for x in leaves))
 
     def restart(self, params: Any, average: Any, state: Any) -> tuple[Any, Any]:
         """The user's optimiser goes on as it was; averages are only read."""
@@ -133,6 +146,17 @@ def optimizer_for(choice: Any, params: Any) -> Optimizer:
         )
     leaves, treedef = jax.tree.flatten(params)
     return Optax(choice, _fingerprint(choice, treedef, tuple((np.shape(x), str(jnp.result_type(x))) for x in leaves)))
+
+
+@lru_cache(maxsize=64)
+def _marks(optimizer: Optax, treedef: Any, shapes: tuple[tuple[tuple[int, ...], str], ...]) -> bool:
+    def tried(bad: float) -> Any:
+        params = jax.tree.unflatten(treedef, [jnp.ones(shape, dtype) for shape, dtype in shapes])
+        gradient = _map(lambda x: jnp.full_like(x, bad), params)
+        moved, _ = optimizer.update(gradient, optimizer.init(params), params)
+        return [jnp.any(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(moved)]
+
+    return not any(bool(left) for bad in (np.nan, np.inf, -np.inf) for left in jax.jit(tried)(bad))
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from taut._errors import TautError
 from taut._precision import real_dtype
 from taut.guides import Flat, Guide, Point
-from taut.problem import Problem, Program, fill
+from taut.problem import Problem, Program, fill, model_holes
 
 
 def learned_priors(program: Program) -> tuple[str, ...]:
@@ -81,15 +81,6 @@ def rest_of(program: Program, point: Point, model: Any, inputs: Any, group: str 
     if isinstance(point, Flat):
         return program.evaluate("density" + group, _holes(program, point, model), *inputs, names=names)
     return program.evaluate("plain" + group, model_holes(program, model), *inputs, values=_real(point), names=names)
-
-
-def model_holes(program: Program, model: Any) -> dict[str, Any]:
-    """The holes of the model's parameters, from a flat vector."""
-    holes, start = {}, 0
-    for param in program.params.values():
-        holes[param.name] = model[start : start + param.size].reshape(param.coordinate_shape)
-        start += param.size
-    return holes
 
 
 def _form(program: Program, name: str, model: Any, inputs: Any, values: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -17,11 +17,11 @@ import numpy as np
 from taut._errors import TautError
 from taut._precision import real_dtype, scope
 from taut.algorithms._log_weights import LogWeights
-from taut.algorithms._priors import model_holes, moved_point, rest_of
+from taut.algorithms._priors import moved_point, rest_of
 from taut.gradients import Fresh, Noise
 from taut.guides import Flat, Guide, with_model
 from taut.objectives import Bound, Objective
-from taut.problem import Problem, Program, fill
+from taut.problem import Problem, Program, fill, model_holes
 
 FRESH = Fresh()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from taut.algorithms._convergence import (
 )
 from taut.algorithms._failures import check_pair, check_same_data, diagnose, impossible_start
 from taut.algorithms._feed import at_step, feed, sample_of_batches
+from taut.algorithms._leaves import MANY, Learned, cut, is_cut, joined
 from taut.algorithms._optimizer import Optimizer, optimizer_for
 from taut.algorithms._rows import by_row, weights_of
 from taut.gradients import Fresh, GradientEstimator, Noise, Pathwise, ScoreFunction, check_noise
@@ -42,18 +44,14 @@ _PAIRS = 200
 # Particles of the score function where the objective has one: each draw is measured against the others.
 _SCORE_PARTICLES = 16
 
+# Of many numbers, the average takes every so many-th iterate.
+_THINNED = 8
+
 # Starts before a density that is not finite at the start is an error.
 _STARTS = 5
 
 # Streams of the run's key beside the steps, which are numbered from 0.
 _PAIRING, _STARTING = 2**31, 2**31 + 2**16
-
-
-class Learned(NamedTuple):
-    """What is learned: the guide's parameters by name, the model's as a flat vector on the real line."""
-
-    guide: dict[str, Any]
-    model: Any
 
 
 class State(NamedTuple):
@@ -63,8 +61,8 @@ class State(NamedTuple):
         key: ``uint32[2]``; step ``t`` uses its ``t``-th stream, so that results do not depend on the chunks.
         step: steps done.
         learned: the last finite iterate.
-        optimizer: the optimiser's state.
-        average: mean of the iterates in the second half of the stage.
+        optimizer: the optimiser's state, by site where `is_cut` says so.
+        average: mean of the iterates in the second half of the stage; of many parameters, of every eighth.
         best: the best average of the stages so far.
         stages: what these say.
         data: the fingerprint of the data; ``None`` is not compared.
@@ -172,7 +170,7 @@ class SVI(Algorithm):
             check_closed_form(guide)
         with scope(problem.precision):
             words = jax.random.key_data(jax_key(key))
-            state = self._state(problem, words, _start(problem, guide, jax_key(key)))
+            state = self.begin(problem, guide, words, _start(problem, guide, jax_key(key)))
         return state._replace(data=problem.fingerprint)
 
     def resume(self, state: State) -> State:
@@ -201,7 +199,7 @@ class SVI(Algorithm):
                 if not (after.step == 0 and after.stages.status == NONFINITE):
                     break
                 key = jax.random.fold_in(jax.random.wrap_key_data(state.key), _STARTING + attempt)
-                state = self._state(problem, state.key, _start(problem, guide, key))._replace(data=state.data)
+                state = self.begin(problem, guide, state.key, _start(problem, guide, key))._replace(data=state.data)
                 after, values = self._chunk(problem, guide, state, until)
             if after.step == 0:
                 raise impossible_start(problem, guide, after.learned.guide, after.learned.model, after.key, _STARTS)
@@ -244,9 +242,22 @@ class SVI(Algorithm):
             return Pathwise()
         return default_estimator(self.objective, self.noise, still=bool(guide.still))
 
-    def _state(self, problem: Problem, words: Any, learned: Learned) -> State:
-        optimizer = optimizer_for(self.optimizer, learned)
-        return State(words, 0, learned, optimizer.init(learned), learned, learned, Stages())
+    def begin(self, problem: Problem, guide: Guide, words: Any, learned: Learned) -> State:
+        """The state before the first step at given parameters.
+
+        Args:
+            problem, guide: see `Algorithm`; the guide is bound.
+            words: of the run's key.
+            learned: the parameters.
+        """
+        _, optimizer, seen = self._optimizer(problem, guide, learned)
+        return State(words, 0, learned, optimizer.init(seen), learned, learned, Stages())
+
+    def _optimizer(self, problem: Problem, guide: Guide, learned: Learned) -> tuple[bool, Optimizer, Learned]:
+        """Whether what is learned is moved by site, what moves it, and how that sees it."""
+        by_site = is_cut(guide, *self.pair(problem, guide), learned)
+        seen = cut(problem.program, guide, learned) if by_site else learned
+        return by_site, optimizer_for(self.optimizer, seen), seen
 
     def _chunk(
         self, problem: Problem, guide: Guide, state: State, until: int | None = None
@@ -257,17 +268,28 @@ class SVI(Algorithm):
         next_ones = feed(problem, state.key, state.step, limit, self.chunk)
         here = next_ones.problem
         guide = bind(guide, here)
-        optimizer = optimizer_for(self.optimizer, state.learned)
-        static = (here.program, guide, *self.pair(here, guide), self.noise, optimizer, next_ones.length)
+        by_site, optimizer, seen = self._optimizer(here, guide, state.learned)
+        how = (next_ones.length, by_site, optimizer.marks(seen))
+        static = (here.program, guide, *self.pair(here, guide), self.noise, optimizer, *how)
         moving = (state.learned, state.optimizer, state.average)
-        bounds = np.array([state.step, state.step + next_ones.steps, (begin + end) // 2], np.int32)
         inputs = here.inputs, next_ones.leaves
-        (learned, memory, average), *seen = _loop(*static, moving, state.key, bounds, inputs)
-        done, broken, values = jax.device_get(seen)
-        step = int(done)
-        stages = state.stages._replace(status=NONFINITE) if broken else state.stages
+
+        def run(limit: int) -> tuple[Any, int, bool, np.ndarray]:
+            if limit == state.step:
+                return moving, limit, True, np.zeros(0)
+            bounds = np.array([state.step, limit, (begin + end) // 2, end], np.int32)
+            moved, *seen = _loop(*static, moving, state.key, bounds, inputs)
+            done, finite, values = jax.device_get(seen)
+            return moved, int(done), bool(finite), np.asarray(values, float)[: int(done) - state.step]
+
+        found = run(state.step + next_ones.steps)
+        stages = state.stages
+        if not found[2]:
+            stages = stages._replace(status=NONFINITE)
+            found = _last_finite(run, state.step, found[1])
+        (learned, memory, average), step, _, values = found
         after = State(state.key, step, learned, memory, average, state.best, stages, state.data)
-        return after, np.asarray(values, float)[: step - state.step]
+        return after, values
 
     def _end_stage(self, problem: Problem, guide: Guide, state: State) -> State:
         if state.step <= self.objective.warm_up:
@@ -282,8 +304,12 @@ class SVI(Algorithm):
         if stages.status == RUNNING and state.step >= self.steps:
             stages = stages._replace(status=BUDGET)
         best = state.average if better else state.best
-        optimizer = optimizer_for(self.optimizer, state.learned)
-        learned, memory = optimizer.restart(state.learned, best, state.optimizer)
+        by_site, optimizer, seen = self._optimizer(problem, guide, state.learned)
+        if by_site:
+            learned, memory = optimizer.restart(seen, cut(problem.program, guide, best), state.optimizer)
+            learned = joined(problem.program, guide, learned)
+        else:
+            learned, memory = optimizer.restart(state.learned, best, state.optimizer)
         return state._replace(learned=learned, optimizer=memory, average=learned, best=best, stages=stages)
 
 
@@ -296,13 +322,40 @@ def _start(problem: Problem, guide: Guide, key: jax.Array) -> Learned:
     return Learned(params, jnp.asarray(model, real_dtype()))
 
 
+def _last_finite(run: Callable[[int], Any], begin: int, broken: int) -> Any:
+    """What a chunk comes to that ends before the step that broke it.
+
+    A gradient that is not finite is seen in the loss of the step after it, or only in the end; no step is undone, the
+    same compiled loop is run again up to an earlier one.
+
+    Args:
+        run: the chunk up to a step.
+        begin: the step from which it starts.
+        broken: a step up to which it is not finite.
+    """
+    found, back = run(begin), 1
+    while broken - begin > 1:
+        middle = max(broken - back, (begin + broken) // 2)
+        tried = run(middle)
+        if tried[2]:
+            begin, found = middle, tried
+        else:
+            broken, back = middle, 2 * back
+    return found
+
+
+def _thinned(learned: Learned) -> int:
+    """Every how many steps an iterate counts in the average: of many numbers, neighbours hardly differ."""
+    return _THINNED if sum(np.size(leaf) for leaf in jax.tree.leaves(learned)) > MANY else 1
+
+
 def _step_keys(words: Any, step: Any) -> tuple[Any, Any]:
     """The keys of a step: one for the draws, and the words that choose the rows of subsampled plates."""
     draws, rows = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(words), step))
     return draws, jax.random.key_data(rows)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6, 7, 8))
 def _loop(
     program: Program,
     guide: Guide,
@@ -311,13 +364,16 @@ def _loop(
     noise: Noise,
     optimizer: Optimizer,
     chunk: int,
+    by_site: bool,
+    marks: bool,
     moving: Any,
     words: Any,
     bounds: Any,
     inputs: Any,
 ) -> Any:
     count_compilation()
-    begin, limit, averaged_from = bounds
+    begin, limit, averaged_from, end = bounds
+    every = _thinned(moving[0])
 
     def loss(learned: Learned, step: Any) -> Any:
         draws, rows = _step_keys(words, step)
@@ -326,29 +382,43 @@ def _loop(
         return gradient.surrogate(objective, weights, with_model(guide, learned.guide, learned.model), learned.model)
 
     def advance(carry: Any) -> Any:
-        (learned, memory, average), step, _ = carry
+        (learned, memory), step, values, _ = carry
         value, slope = jax.value_and_grad(loss)(learned, step)
         if objective.falls:
             slope = jax.tree.map(jnp.negative, slope)
-        finite = jnp.isfinite(value)
-        for leaf in jax.tree.leaves(slope):
-            finite &= jnp.all(jnp.isfinite(leaf))
         moved, remembered = optimizer.update(slope, memory, learned)
-        count = jnp.maximum(step + 1 - averaged_from, 1).astype(value.dtype)
-        mean = jax.tree.map(lambda a, x: jnp.where(step < averaged_from, x, a + (x - a) / count), average, moved)
-        new = (moved, remembered, mean)
-        # The last finite state stays when a step breaks.
-        kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, (learned, memory, average))
-        return (kept, step + finite.astype(step.dtype), ~finite), value
+        # A gradient that is not finite leaves its mark for good: to look for it at each step would be one more pass.
+        if not marks:
+            moved = jax.tree.map(lambda x, g: jnp.where(jnp.isfinite(g), x, jnp.nan), moved, slope)
+        return (moved, remembered), step + 1, values.at[step - begin].set(value), jnp.isfinite(value)
 
-    def body(carry: Any, _: Any) -> Any:
-        _, step, broken = carry
-        idle = jnp.asarray(jnp.nan, real_dtype())
-        return jax.lax.cond((step < limit) & ~broken, advance, lambda c: (c, idle), carry)
+    def stretch(carry: Any) -> Any:
+        """Steps up to the next iterate that counts."""
+        now, average, *rest = carry
+        until = jnp.minimum((rest[0] // every + 1) * every, limit)
+        now, step, values, finite = jax.lax.while_loop(lambda c: (c[1] < until) & c[3], advance, (now, *rest))
+        last = (step == end) & (step % every != 0)
+        count = jnp.maximum(step // every - averaged_from // every + last, 1)
+        share = jnp.where((step % every == 0) | last, 1.0 / count, 0.0)
 
-    opening = (moving, begin, jnp.zeros((), bool))
-    (moving, step, broken), values = jax.lax.scan(body, opening, None, length=chunk)
-    return moving, step, broken, values
+        def mean(a: Any, x: Any) -> Any:
+            return jnp.where(share == 1, x, a + (x - a) * share.astype(x.dtype))
+
+        average = jax.tree.map(mean, average, now[0])
+        return now, average, step, values, finite
+
+    learned, memory, average = moving
+    if by_site:
+        learned, average = cut(program, guide, learned), cut(program, guide, average)
+    values = jnp.full(chunk, jnp.nan, real_dtype())
+    opening = ((learned, memory), average, begin, values, jnp.ones((), bool))
+    (now, average, step, values, finite) = jax.lax.while_loop(lambda c: (c[2] < limit) & c[4], stretch, opening)
+    for leaf in jax.tree.leaves(now[0]):
+        finite &= jnp.all(jnp.isfinite(leaf)) if marks else ~jnp.any(jnp.isnan(leaf))
+    learned, memory = now
+    if by_site:
+        learned, average = joined(program, guide, learned), joined(program, guide, average)
+    return (learned, memory, average), step, finite, values
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

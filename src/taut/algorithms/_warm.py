@@ -15,10 +15,9 @@ from taut.algorithms import _deterministic
 from taut.algorithms._algorithm import Algorithm
 from taut.algorithms._deterministic import FixedDraws, evaluator
 from taut.algorithms._modes import Candidate, Modes
-from taut.algorithms._optimizer import optimizer_for
 from taut.algorithms._polish import polish
 from taut.algorithms._svi import SVI, Learned, State
-from taut.guides import Delta, FullRank, Guide, MeanField
+from taut.guides import Delta, FullRank, Guide, MeanField, bind
 from taut.problem import Problem
 
 
@@ -65,8 +64,7 @@ def warm_state(
             {name: jnp.asarray(params[name], real_dtype()) for name in state.learned.guide},
             jnp.asarray(model, real_dtype()),
         )
-        memory = optimizer_for(svi.optimizer, learned).init(learned)
-    return state._replace(learned=learned, optimizer=memory, average=learned, best=learned)
+        return svi.begin(problem, bind(guide, problem), state.key, learned)._replace(data=state.data)
 
 
 def _fixed_draws(

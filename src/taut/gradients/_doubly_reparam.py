@@ -44,7 +44,7 @@ class DoublyReparam(GradientEstimator):
         total = jax.lax.stop_gradient(objective.estimate(fixed)) + only_gradient(
             jnp.sum(path_weights(objective, fixed) * path)
         )
-        if jnp.size(model):
+        if any(jnp.size(leaf) for leaf in jax.tree.leaves(model)):
             ordinary = log_weights(held_guide, held_guide, model)
             total += only_gradient(jnp.sum(slopes(objective, fixed) * ordinary))
         return total

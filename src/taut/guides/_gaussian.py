@@ -17,11 +17,11 @@ import numpy as np
 
 from taut._draws import pool
 from taut._errors import TautError
-from taut._precision import scope
+from taut._precision import real_dtype, scope
 from taut.guides._guide import Flat, Guide, NoiseGuide
 from taut.guides._local import Place, at_place, each_counts, place, wide_dim, wide_layout, wide_shape
 from taut.guides._start import Start, first_loc
-from taut.problem import Problem, Program
+from taut.problem import Problem, Program, shaped
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -94,21 +94,54 @@ class MeanField(NoiseGuide):
 
     def push(self, program: Program, params: Mapping[str, Any], noise: Any, inputs: Any = None) -> tuple[Flat, Any]:
         """See `NoiseGuide`."""
+        if isinstance(params["loc"], Mapping):
+            return self._push_cut(program, params, shaped(list(program.latents.values()), noise))
         there = place(program, inputs)
         here = at_place(there, params)
         z = here["loc"] + jnp.exp(here["log_scale"]) * noise
         return flat(program, self.centredness, z, there=there), jnp.sum(_each(here, noise) * each_counts(there))
 
+    def cut(self, program: Program, params: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Guide`; parameters for more rows than the program has stay whole."""
+        if wide_dim(program) != program.dim:
+            return dict(params)
+        return {name: shaped(list(program.latents.values()), value) for name, value in params.items()}
+
+    def joined(self, program: Program, params: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Guide`."""
+        if wide_dim(program) != program.dim:
+            return dict(params)
+        return {n: jnp.concatenate([jnp.ravel(value[s]) for s in program.latents]) for n, value in params.items()}
+
+    def sample_and_log_prob(
+        self, program: Program, params: Mapping[str, Any], key: jax.Array, inputs: Any = None
+    ) -> tuple[Flat, Any]:
+        """See `Guide`; noise of many sites is drawn site by site."""
+        if not isinstance(params["loc"], Mapping):
+            return super().sample_and_log_prob(program, params, key, inputs)  # type: ignore[return-value]
+        keys = jax.random.split(key, max(1, len(program.latents)))
+        shapes = {name: latent.coordinate_shape for name, latent in program.latents.items()}
+        noise = {n: jax.random.normal(k, shapes[n], real_dtype()) for n, k in zip(shapes, keys, strict=False)}
+        return self._push_cut(program, params, noise)
+
+    def _push_cut(self, program: Program, params: Mapping[str, Any], noise: Any) -> tuple[Flat, Any]:
+        z, log_q = {}, jnp.zeros((), real_dtype())
+        for name, part in noise.items():
+            here = {key: value[name] for key, value in params.items()}
+            z[name] = here["loc"] + jnp.exp(here["log_scale"]) * part
+            log_q += jnp.sum(_each(here, part))
+        return flat(program, self.centredness, jnp.zeros(program.dim, real_dtype()))._replace(coordinates=z), log_q
+
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
         """See `Guide`."""
-        return jnp.sum(self._terms(program, params, point, inputs))
+        terms = self._terms(program, params, point, inputs)
+        return sum(map(jnp.sum, terms.values())) if isinstance(terms, Mapping) else jnp.sum(terms)
 
     def log_prob_by_site(
         self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None
     ) -> dict[str, Any] | None:
         """See `Guide`: over each site's coordinates."""
-        terms = self._terms(program, params, point, inputs)
-        return {n: terms[program.layout[n]].reshape(s.coordinate_shape) for n, s in program.latents.items()}
+        return shaped(list(program.latents.values()), self._terms(program, params, point, inputs))
 
     def draws(
         self, problem: Problem, params: Mapping[str, Any], rows: int, rng: np.random.Generator
@@ -125,6 +158,12 @@ class MeanField(NoiseGuide):
         return by_site(problem, np.asarray(params["loc"]), np.exp(np.asarray(params["log_scale"])))
 
     def _terms(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any) -> Any:
+        if isinstance(params["loc"], Mapping):
+            found = {}
+            for name, z in point.coordinates.items():
+                here = {key: value[name] for key, value in params.items()}
+                found[name] = _each(here, (z - here["loc"]) * jnp.exp(-here["log_scale"]))
+            return found
         there = place(program, inputs)
         here = at_place(there, params)
         noise = (point.coordinates - here["loc"]) * jnp.exp(-here["log_scale"])

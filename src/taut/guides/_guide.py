@@ -19,7 +19,7 @@ class Flat(NamedTuple):
     """A point on the real line.
 
     Attributes:
-        coordinates: ``float[D]``, laid out as `Problem.layout` says.
+        coordinates: ``float[D]``, laid out as `Problem.layout` says; by site where the parameters are (`Guide.cut`).
         centredness: ``float[D + P]``: which coordinates hierarchical latents are in.
         stream: words of a key, where a guide draws noise for every row of data by itself (see `Guide.row_densities`).
     """
@@ -123,6 +123,17 @@ class Guide(abc.ABC):
             inputs: `Problem.inputs`.
         """
         return {}
+
+    def cut(self, program: Program, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters with long vectors cut up by site, as loops over many of them keep them; traceable.
+
+        What is traceable in a guide takes its parameters this way too, and then a point with coordinates by site.
+        """
+        return dict(params)
+
+    def joined(self, program: Program, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The opposite of `cut`; traceable."""
+        return dict(params)
 
     @abc.abstractmethod
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:

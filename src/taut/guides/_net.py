@@ -117,6 +117,14 @@ class MeanFieldNet(NoiseGuide):
         words = jax.lax.bitcast_convert_type(jnp.stack([jnp.sum(noise), jnp.sum(noise**2)]).astype("float32"), "uint32")
         return point._replace(stream=words), log_q
 
+    def cut(self, program: Program, params: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Guide`."""
+        return _MEAN_FIELD.cut(program, params)
+
+    def joined(self, program: Program, params: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Guide`."""
+        return _MEAN_FIELD.joined(program, params)
+
     def log_prob(self, program: Program, params: Mapping[str, Any], point: Any, inputs: Any = None) -> Any:
         """See `Guide`."""
         return _MEAN_FIELD.log_prob(program, params, point, inputs)
@@ -136,10 +144,14 @@ class MeanFieldNet(NoiseGuide):
         """Means, standard deviations and draws of the layers' weights."""
         wide = wide_layout(program)
         found = {}
+
+        def of(values: Any, where: Mapping[str, slice], name: str) -> Any:
+            part = values[name] if isinstance(values, Mapping) else values[where[name]]
+            return part.reshape(program.latents[name].shape)
+
         for product in layers(program):
-            shape = program.latents[product.name].shape
-            mean, log_sd = (params[name][wide[product.name]].reshape(shape) for name in ("loc", "log_scale"))
-            drawn = point.coordinates[program.layout[product.name]].reshape(shape)
+            mean, log_sd = (of(params[name], wide, product.name) for name in ("loc", "log_scale"))
+            drawn = of(point.coordinates, program.layout, product.name)
             found[product.name] = Spread(mean, jnp.exp(log_sd), drawn)
         return found
 

@@ -11,7 +11,7 @@ from taut.problem._digest import digest
 from taut.problem._graph import graph
 from taut.problem._holes import hole
 from taut.problem._influence import unused_params
-from taut.problem._kernel import Kernel, compilations, count_compilation, fill, log_joint
+from taut.problem._kernel import Kernel, compilations, count_compilation, fill, log_joint, model_holes, shaped
 from taut.problem._later import check_later
 from taut.problem._levels import inlined
 from taut.problem._numpyro import numpyro_statements
@@ -51,9 +51,11 @@ __all__ = [
     "leaves_of",
     "log_joint",
     "maxima",
+    "model_holes",
     "no_side_effects",
     "numpyro_statements",
     "predictive",
+    "shaped",
     "split",
     "sum_notes",
     "trace_program",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from taut._errors import TautError
 from taut._precision import Precision, scope
-from taut.problem._coordinates import CENTREDNESS, DISCRETE
+from taut.problem._coordinates import CENTREDNESS, DISCRETE, Latent, Param
 from taut.problem._program import Program
 
 # Every call is cut into blocks of this many rows, the last one padded, so that a program compiles once for densities
@@ -45,17 +45,16 @@ def fill(program: Program, flat: Any, centredness: Any, model: Any = None) -> di
         flat: the coordinates of latents, then of parameters; ``float[dim]``.
         centredness: ``float[dim]``; read only at hierarchical latents.
         model: the coordinates of parameters, where ``flat`` holds those of latents alone: what is the same for all
-            particles then stays so.
+            particles then stays so. Either may be given by name.
 
     Returns:
         A value per hole.
     """
     latents, params = list(program.latents.values()), list(program.params.values())
-    values = [flat] if model is None else [flat, model]
-    holes: dict[str, Any] = {}
-    for sites, vector in zip([latents + params] if model is None else [latents, params], values, strict=True):
-        for site, part in zip(sites, _parts(vector, [site.size for site in sites]), strict=True):
-            holes[site.name] = part.reshape(site.coordinate_shape)
+    if model is None:
+        holes = shaped(latents + params, flat)
+    else:
+        holes = shaped(latents, flat) | shaped(params, model)
     start = 0
     for latent in latents:
         stop = start + latent.size
@@ -66,9 +65,20 @@ def fill(program: Program, flat: Any, centredness: Any, model: Any = None) -> di
     return holes
 
 
-def _parts(vector: Any, sizes: list[int]) -> list[Any]:
-    """A vector cut up; its gradient is put together in one piece, not added up from pieces with zeros around them."""
-    return list(jax.lax.split(jnp.asarray(vector), sizes)) if sizes else []
+def model_holes(program: Program, model: Any) -> dict[str, Any]:
+    """The holes of the model's parameters, from a flat vector or by name."""
+    return shaped(list(program.params.values()), model)
+
+
+def shaped(sites: Sequence[Latent | Param], values: Any) -> dict[str, Any]:
+    """Coordinates of sites by name and in their shapes, from a vector of all of them.
+
+    The vector's gradient is put together in one piece, not added up from pieces with zeros around them.
+    """
+    if isinstance(values, Mapping):
+        return {site.name: values[site.name].reshape(site.coordinate_shape) for site in sites}
+    parts = jax.lax.split(jnp.asarray(values), [site.size for site in sites]) if sites else []
+    return {site.name: part.reshape(site.coordinate_shape) for site, part in zip(sites, parts, strict=True)}
 
 
 def log_joint(program: Program, flat: Any, centredness: Any, inputs: Any, consts: Any, model: Any = None) -> Any:

@@ -14,7 +14,7 @@ RUN := cd "$(ROOT)" && .venv/bin/python
 unexport PYTHONPATH PYTHONHOME
 
 .PHONY: help demo test test-all lint format bench bench-cold bench-loop bench-posteriordb bench-synthetic bench-evidence \
-	bench-kinds bench-neural bench-peers lock clean setup
+	bench-kinds bench-neural bench-peers bench-streaming lock clean setup
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -61,6 +61,9 @@ bench-evidence: setup ## log evidence against anchors that are known
 
 bench-kinds: setup ## models of the kinds that people bring, against a long NUTS run
 	@$(RUN) -m benchmarks.kinds.run $(ARGS)
+
+bench-streaming: setup ## a logistic regression on ten million rows of a Parquet file, larger than its memory limit
+	@$(RUN) -m benchmarks.streaming.run $(ARGS)
 
 lock: ## write requirements.lock from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@PYTHON="$(PYTHON)" sh "$(ROOT)/tools/lock.sh" $(ARGS)

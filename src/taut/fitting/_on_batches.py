@@ -21,6 +21,9 @@ from taut.problem import Problem, elements
 # latents up to which the default guide has a full covariance.
 _WHOLE, _DENSE = 200_000, 100
 
+# Rows up to which it has one.
+_NARROW = 20_000
+
 # Numbers to be learned past which a fit on batches is one of a network.
 _NETWORK = 20_000
 
@@ -28,7 +31,9 @@ _NETWORK = 20_000
 def choose_for_batches(
     problem: Problem, guide: Guide | Callable[..., Any] | None, algorithm: Algorithm | None
 ) -> tuple[Algorithm, Guide]:
-    """`SVI`, and a Gaussian where no guide is given.
+    """`SVI`, and a Gaussian where no guide is given: with a full covariance where latents and rows are few.
+
+    A posterior of very many rows is so narrow that the noise of batches swamps what they say of correlations.
 
     Raises:
         TautError: ``bad-combination`` for an algorithm that needs all rows at once, ``guide-missing`` for latents of
@@ -45,6 +50,7 @@ def choose_for_batches(
     algorithm = SVI() if algorithm is None else algorithm
     if guide is not None:
         return algorithm, as_family(guide)
+    assert problem.batches is not None
     local = rows_of(problem)
     if local:
         latent = problem.latents[local[0]]
@@ -52,11 +58,11 @@ def choose_for_batches(
             "guide-missing",
             site=latent.name,
             source=latent.source,
-            found=f"a latent for each row of plate {problem.batches.plate!r}" if problem.batches else latent.name,
+            found=f"a latent for each row of plate {problem.batches.plate!r}",
             expected="a guide for it: an encoder, or parameters for every row",
             remedy=f'guide=taut.guides.Amortised("{latent.plates[0]}", encoder), or taut.guides.MeanField()',
         )
-    return algorithm, FullRank() if problem.dim <= _DENSE else MeanField()
+    return algorithm, FullRank() if problem.dim <= _DENSE and problem.batches.rows <= _NARROW else MeanField()
 
 
 def in_single(problem: Problem, algorithm: Algorithm, guide: Guide) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ class IVON(SVI):
         rate: $\rho$, of the Newton steps.
         beta1: memory of the gradient.
         beta2: memory of the precision. The paper's 0.99999 is for a million steps; a network of a few thousand wants
-            0.9995 or more: faster, weights of which the data say little widen to their prior within an epoch or two,
+            0.9995 or more: faster, weights of which the data say little widen to their prior within a few epochs,
             and their noise drowns the others.
         clip: longest step of a location, in standard deviations of q.
         shrink: factor on $\rho$ and $1 - \beta_2$ from stage to stage.

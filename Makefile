@@ -14,7 +14,7 @@ RUN := cd "$(ROOT)" && .venv/bin/python
 unexport PYTHONPATH PYTHONHOME
 
 .PHONY: help demo test test-all lint format bench bench-cold bench-loop bench-posteriordb bench-synthetic bench-evidence \
-	bench-kinds bench-neural bench-peers bench-streaming lock clean setup
+	bench-kinds bench-neural bench-neural-speed bench-peers bench-streaming lock clean setup
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -51,6 +51,9 @@ bench-synthetic: setup ## synthetic posteriors against their exact truth
 
 bench-neural: setup ## autoencoders and networks of the papers; writes docs/reproductions.md (ARGS=--reduced: ten minutes)
 	@$(RUN) -m benchmarks.neural.run $(ARGS)
+
+bench-neural-speed: setup ## training steps of autoencoders and networks beside a bare JAX loop, and PyTorch where it is
+	@$(RUN) -m benchmarks.neural.speed $(ARGS)
 
 bench-peers: ## taut beside NumPyro, blackjax and PyMC, in .venv-bench; writes docs/benchmarks.md
 	@PYTHON="$(PYTHON)" sh "$(ROOT)/tools/venv-bench.sh"

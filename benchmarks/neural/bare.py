@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -69,7 +70,7 @@ def _chunk(loss: Any, optimizer: Any, params: Any, memory: Any, key: Any, data: 
 def dense(key: Any, sizes: tuple[int, ...]) -> Params:
     """Weights and biases of a network, layer by layer."""
     found = {}
-    for i, (into, out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (into, out) in enumerate(pairwise(sizes)):
         key, here = jax.random.split(key)
         found[f"w{i}"] = jax.random.uniform(here, (into, out), jnp.float32, -1.0, 1.0) / math.sqrt(into)
         found[f"b{i}"] = jnp.zeros(out, jnp.float32)

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.streaming import made
+from benchmarks.streaming.worker import SIZE
 
 STEPS, SPARE = 6400, 600_000_000
-# Bytes that the peak of the longest file may lie above that of the shortest, and sds that a mean may be off.
-GROWTH, OFF = 150_000_000, 0.5
+# Bytes that the peak of the longest file may lie above that of the shortest.
+GROWTH = 150_000_000
 
 
 def newton(path: Path, steps: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -56,6 +57,8 @@ def measured(path: Path, rows: int, steps: int, truth: bool) -> dict[str, Any]:
         mode, precision = newton(path)
         sd = np.sqrt(np.diag(np.linalg.inv(precision)))
         told["off"] = float(np.abs((np.array(told["mean"]) - mode) / sd).max())
+        # A mean over the last quarter of the steps knows what their rows say: sd * sqrt(N / rows), of which four.
+        told["allowed"] = max(0.3, 4 * float(np.sqrt(rows / (steps / 4 * SIZE))))
         # What a mean-field q can say at best: the sd of a weight given the others.
         told["sd_ratio"] = float(np.median(np.array(told["sd"]) * np.sqrt(np.diag(precision))))
     return told
@@ -82,15 +85,13 @@ def main(arguments: list[str] | None = None) -> int:
                 f"{options.steps:,} steps and {told['draws']} weighed draws in {told['seconds']:.1f} s; training "
                 f"{told['trained'] / 1e6:.2f} M rows/s, plain iteration {told['plain'] / 1e6:.2f} M rows/s, ratio "
                 f"{np.median(told['ratios']):.2f} (triples {min(told['ratios']):.2f} to {max(told['ratios']):.2f}); "
-                f"means within {told['off']:.2f} sd of Newton's method, sds {told['sd_ratio']:.2f} of the best of a "
-                "mean-field q",
+                f"means within {told['off']:.2f} sd of Newton's method (the noise of so many steps allows "
+                f"{told['allowed']:.2f}), sds {told['sd_ratio']:.2f} of the best of a mean-field q",
                 flush=True,
             )
     grown = found[-1]["peak"] - found[0]["peak"]
-    off = max(told["off"] for told in found)
     print(f"the peak grew by {grown / 1e6:+,.0f} MB from the shortest file to the longest; allowed {GROWTH / 1e6:.0f}")
-    print(f"largest distance of a mean {off:.2f} sd; allowed {OFF}")
-    return int(grown > GROWTH or off > OFF)
+    return int(grown > GROWTH or any(told["off"] > told["allowed"] for told in found))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from benchmarks.streaming.made import COLUMNS
 from taut import dist
 from taut.algorithms import Run
 
-SIZE, RATED = 10_000, 400  # rows of a batch; steps of a run that is timed
+SIZE, RATED = 10_000, 100  # rows of a batch; steps of a run that is timed
 
 
 def model(x: Any, y: Any) -> None:
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
     """Fit, and tell memory, time and what was found."""
     path, steps, spare = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     # Everything is compiled, and memory is what a run of some length needs.
-    fit(path, 1600)
+    fit(path, 800)
     before = status("VmRSS")
     resource.setrlimit(resource.RLIMIT_DATA, (status("VmData") + spare, -1))
     began = time.perf_counter()

@@ -205,7 +205,7 @@ def fit(
     if watch is not None:
         seen, why = patience("held-out rows", lambda: told(watch, found, history), lambda: ({}, ()))
         streamed, notes = seen | streamed, notes + why
-    notes += patience.notes + single + kept_note(problem, draws)
+    notes += patience.notes + single + (() if patience.skipped else kept_note(weighed, draws))
     verdict = _judge(problem, solution, weighed, weighing, verified, notes, skipped=skipped)
     values, log_weights = weighed.values, None if weighed.log_weights is None else weighed.log_weights.ravel()
     guide_draws, guide_log_weights = {}, None

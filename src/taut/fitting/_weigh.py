@@ -85,13 +85,13 @@ def kept(problem: Problem, rows: int) -> int:
     return BATCHES * max(_FEWEST, min(rows, FEW_NUMBERS // scalars) // BATCHES)
 
 
-def kept_note(problem: Problem, rows: int) -> tuple[str, ...]:
+def kept_note(weighed: Weighed, rows: int) -> tuple[str, ...]:
     """A sentence, where fewer draws are kept than were asked for."""
-    count = kept(problem, rows)
+    count = max((len(value) for value in weighed.values.values()), default=rows)
     if count >= rows // BATCHES * BATCHES:
         return ()
     return (
-        f"{count:,} draws are kept, where {rows:,} were asked for: more of {problem.dim:,} latents fill the memory",
+        f"{count:,} draws are kept, where {rows:,} were asked for: more would take more time or memory than the fit",
     )
 
 

@@ -59,7 +59,7 @@ def weigh_batches(problem: Problem, solution: Solution, rows: int, key: int | ja
     if isinstance(guide, GuideProgram) and len(local) == len(problem.latents):
         return Weighed({}, {}, None)  # what it draws belongs to the rows of one batch
     each = _count(problem, rows) // BATCHES
-    parts = [guide.draws(problem, solution.params, each, generator(key, 1000 + b)) for b in range(BATCHES)]
+    parts: Any = [guide.draws(problem, solution.params, each, generator(key, 1000 + b)) for b in range(BATCHES)]
     first = parts[0][0]
     if isinstance(first, Flat):
         z = np.concatenate([point.coordinates for point, _ in parts])

@@ -6,7 +6,6 @@ of epochs are the same for all arms; prior scales and step sizes were chosen on 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ _WIDTH = 0.02  # standard deviation of every weight at the start
 _SAMPLED, _EXACT = taut.objectives.ELBO(), taut.objectives.ELBO(kl="analytic")
 _FLAT = dist.ImproperUniform(dist.constraints.real, (), ())
 _WIDE, _NORMAL, _NARROW = dist.Normal(0.0, 1.0), dist.Normal(0.0, 0.3), dist.Normal(0.0, 0.1)
-_MIXTURE = nn.ScaleMixture(0.5, 0.5, math.exp(-3))
+_MIXTURE = nn.ScaleMixture(0.5, 1.0, 0.2)
 
 
 class Arm(NamedTuple):

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "ladder").glob("*.md"))
 GUIDES = [
     *sorted((ROOT / "docs" / "guides").glob("*.md")),
-    *(ROOT / "docs" / f"{n}.md" for n in ("discrete", "evidence")),
+    *(ROOT / "docs" / f"{n}.md" for n in ("autoencoders", "discrete", "evidence")),
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"^\| constant \| value \|.*\n\| --- .*\n((?:\|.*\n)+)", re.MULTILINE)

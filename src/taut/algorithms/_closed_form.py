@@ -67,16 +67,16 @@ def check_closed_form(guide: Guide) -> None:
     Raises:
         TautError: ``bad-combination``.
     """
-    if isinstance(guide, GuideProgram) and guide.binding is not None:
-        # Of a program the pairs of families are closed, given what was drawn before them: see `closed_pairs`.
-        if not (guide.binding.base or guide.still):
-            return
+    # Of a program the pairs of families are closed, given what was drawn before them: see `closed_pairs`.
+    if isinstance(guide, GuideProgram) and guide.binding is not None and not (guide.binding.base or guide.still):
+        return
     if not isinstance(guide, MeanField | FullRank | MeanFieldNet):
         raise TautError(
             "bad-combination",
             site="kl",
             found=f'ELBO(kl="analytic") with {type(guide).__name__}',
-            expected="a Gaussian guide, taut.guides.MeanField or FullRank, or a program without transformed or discrete latents",
+            expected="a Gaussian guide, taut.guides.MeanField or FullRank, or a program without transformed or "
+            "discrete latents",
             remedy="taut.objectives.ELBO(): the KL part is then sampled, which is right for every guide",
         )
 

@@ -153,15 +153,17 @@ def held_out(
     Source: Burda, Grosse, Salakhutdinov (2016), section 5, for 5,000 draws; Nowozin (2018) for the jackknife.
 
     Example:
+        >>> positive = dist.constraints.positive
         >>> def model(x):
         ...     with taut.plate("rows", len(x)):
         ...         z = taut.sample("z", dist.Normal(0.0, 1.0))
-        ...         taut.sample("x", dist.Normal(z, taut.param("s", 1.0, constraint=dist.constraints.positive)), obs=x)
+        ...         taut.sample("x", dist.Normal(z, taut.param("s", 1.0, constraint=positive)), obs=x)
         >>> def guide(x):
         ...     with taut.plate("rows", len(x)):
-        ...         taut.sample("z", dist.Normal(taut.param("a", 0.5) * x, taut.param("c", 0.7)))
-        >>> batches = taut.data.Batches(dict(x=np.random.default_rng(0).normal(0, 2**0.5, 200)), 50, "rows")
-        >>> svi = taut.algorithms.SVI(steps=200)
+        ...         scale = taut.param("c", 0.7, constraint=positive)
+        ...         taut.sample("z", dist.Normal(taut.param("a", 0.5) * x, scale))
+        >>> batches = taut.data.Batches(dict(x=np.linspace(-2.5, 2.5, 200)), 50, "rows")
+        >>> svi = taut.algorithms.SVI(steps=100)
         >>> fit = taut.fit(model, batches, guide=guide, algorithm=svi, verify=False)
         >>> found = taut.nn.held_out(fit, dict(x=np.array([0.0, 1.0])), samples=1000)
         >>> exact = -0.5 * np.log(2 * np.pi * (1 + float(fit["s"].mean) ** 2))

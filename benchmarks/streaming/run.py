@@ -51,7 +51,7 @@ def newton(path: Path, steps: int = 8) -> tuple[np.ndarray, np.ndarray]:
 def measured(path: Path, rows: int, steps: int, truth: bool) -> dict[str, Any]:
     """One fit, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.streaming.worker", str(path), str(steps), str(SPARE)]
-    told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    told = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
     told |= {"rows": rows, "file": path.stat().st_size}
     if truth:
         mode, precision = newton(path)

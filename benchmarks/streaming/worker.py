@@ -24,7 +24,7 @@ from benchmarks.streaming.made import COLUMNS
 from taut import dist
 from taut.algorithms import Run
 
-SIZE, RATED = 10_000, 100  # rows of a batch; steps of a run that is timed
+SIZE, RATED = 10_000, 300  # rows of a batch; steps of a run that is timed
 
 
 def model(x: Any, y: Any) -> None:
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     # In turn, so that what else the machine does meets both.
-    rates = [(plain(path), trained(path, RATED), plain(path)) for _ in range(3)]
+    rates = [(plain(path), trained(path, RATED), plain(path)) for _ in range(2)]
     told = {
         "before": before,
         "peak": peak,

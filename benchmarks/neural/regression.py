@@ -18,6 +18,7 @@ GRID = np.round(np.arange(-0.5, 1.0001, 0.025), 3)
 INSIDE = (0.0, 0.5)  # where the data lie
 OUTSIDE = (-0.3, 0.8)
 STEPS, FEWER, DRAWS = 4000, 1000, 1000
+_NOTHING = 1e-6  # a spread that is rounding
 
 
 def regression(reduced: bool = False) -> dict[str, dict[str, Any]]:
@@ -36,10 +37,10 @@ def regression(reduced: bool = False) -> dict[str, dict[str, Any]]:
         begun = time.perf_counter()
         predicts = make()
         seconds = time.perf_counter() - begun
-        sd = predicts.predict(dict(x=example.scaled(GRID)), DRAWS)["f"].std(axis=0)
+        sd = predicts.predict(dict(x=example.scaled(GRID)), DRAWS)["f"].astype(float).std(axis=0)
         inside = float(sd[(INSIDE[0] <= GRID) & (INSIDE[1] >= GRID)].mean())
         outside = [float(np.interp(x, GRID, sd)) for x in OUTSIDE]
-        ratio = [v / inside if inside > 1e-6 else None for v in outside]
+        ratio = [v / inside if inside > _NOTHING else None for v in outside]
         found[name] = {"inside": inside, "outside": outside, "ratio": ratio, "seconds": seconds}
         found[name]["sd"] = [round(float(v), 4) for v in sd]
         return predicts

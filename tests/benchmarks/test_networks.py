@@ -93,7 +93,14 @@ def test_the_page_tells_the_results(tmp_path: Path):
     assert "| BBB, Gaussian | 1.82 | 1.99 | 2.04 |" in page
     assert "| BBB, normal prior | 5.0 ± 0.7 | 5.5 ± 0.7 |" in page
     assert "| Bayes by Backprop | 0.05 | 2.00 | 1.00 | 40.0 and 20.0 |" in page and "| - and - |" in page
-    assert page.count("pictures/networks.svg") == 1
+    assert page.count("pictures/networks.svg") == 1 and "do not go together" not in page
+    # What is said of the bound is said where the figures say it.
+    for elbo, error, said in ((-1.0, 0.9, True), (-1.0, 0.1, False), (-2.0, 0.9, False)):
+        more = told()
+        climbed = more["arms"]["bbb"] | {"elbo": elbo}
+        climbed["test"] = climbed["test"] | {"error": error}
+        more["arms"]["bbb-bound"] = climbed
+        assert ("do not go together" in networks_page.section(more)) == said
     networks_page.draw(told(), tmp_path / "networks.svg")
     picture = (tmp_path / "networks.svg").read_text()
     assert "weights removed, %" in picture and "BBB, normal prior" in picture and len(picture) < 100_000

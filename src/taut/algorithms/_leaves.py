@@ -19,6 +19,9 @@ from taut.problem import Program, model_holes
 # Fewer numbers than these are no burden, whatever their shape.
 MANY = 10_000
 
+# Of more, the average takes every so many-th iterate.
+_THINNED = 8
+
 
 class Learned(NamedTuple):
     """What is learned: the guide's parameters by name, the model's as a flat vector on the real line."""
@@ -46,3 +49,8 @@ def joined(program: Program, guide: Guide, learned: Learned) -> Learned:
     """The opposite of `cut`; traceable."""
     parts = [jnp.ravel(learned.model[name]) for name in program.params]
     return Learned(guide.joined(program, learned.guide), jnp.concatenate(parts) if parts else jnp.zeros(0))
+
+
+def thinned(learned: Learned) -> int:
+    """Every how many steps an iterate counts in the average: of many numbers, neighbours hardly differ."""
+    return _THINNED if sum(np.size(leaf) for leaf in jax.tree.leaves(learned)) > MANY else 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -28,24 +26,20 @@ from taut.algorithms._convergence import (
     stage_bounds,
 )
 from taut.algorithms._failures import check_pair, check_same_data, diagnose, impossible_start
-from taut.algorithms._feed import at_step, feed, sample_of_batches
-from taut.algorithms._leaves import MANY, Learned, cut, is_cut, joined
+from taut.algorithms._feed import feed, sample_of_batches
+from taut.algorithms._last_finite import last_finite
+from taut.algorithms._leaves import Learned, cut, is_cut, joined
 from taut.algorithms._optimizer import Optimizer, optimizer_for
-from taut.algorithms._rows import by_row, weights_of
+from taut.algorithms._rows import by_row
+from taut.algorithms._svi_loop import PAIRS, compare, loop, step_keys
 from taut.gradients import Fresh, GradientEstimator, Noise, Pathwise, ScoreFunction, check_noise
 from taut.guides import Guide, bind, with_model
 from taut.guides import Program as GuideProgram
 from taut.objectives import ELBO, Objective
-from taut.problem import Problem, Program, compilations, count_compilation
-
-# Pairs of estimates that decide whether a stage gained anything.
-_PAIRS = 200
+from taut.problem import Problem, compilations
 
 # Particles of the score function where the objective has one: each draw is measured against the others.
 _SCORE_PARTICLES = 16
-
-# Of many numbers, the average takes every so many-th iterate.
-_THINNED = 8
 
 # Starts before a density that is not finite at the start is an error.
 _STARTS = 5
@@ -225,7 +219,7 @@ class SVI(Algorithm):
             notes += (_closed_note(problem, guide, learned.guide),)
         if status == "nonfinite":
             with scope(problem.precision):
-                words = _step_keys(state.key, state.step)
+                words = step_keys(state.key, state.step)
                 notes = (diagnose(problem, guide, *self.pair(problem, guide), learned, words, state.step),)
         return Solution(
             guide=guide,
@@ -278,7 +272,7 @@ class SVI(Algorithm):
             if limit == state.step:
                 return moving, limit, True, np.zeros(0)
             bounds = np.array([state.step, limit, (begin + end) // 2, end], np.int32)
-            moved, *seen = _loop(*static, moving, state.key, bounds, inputs)
+            moved, *seen = loop(*static, moving, state.key, bounds, inputs)
             done, finite, values = jax.device_get(seen)
             return moved, int(done), bool(finite), np.asarray(values, float)[: int(done) - state.step]
 
@@ -286,7 +280,7 @@ class SVI(Algorithm):
         stages = state.stages
         if not found[2]:
             stages = stages._replace(status=NONFINITE)
-            found = _last_finite(run, state.step, found[1])
+            found = last_finite(run, state.step, found[1])
         (learned, memory, average), step, _, values = found
         after = State(state.key, step, learned, memory, average, state.best, stages, state.data)
         return after, values
@@ -298,8 +292,8 @@ class SVI(Algorithm):
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), _PAIRING + state.stages.finished)
         static = (problem.program, guide, self.pair(problem, guide)[0].yardstick)
         words = jax.random.key_data(key)
-        inputs = problem.inputs, sample_of_batches(problem, words, _PAIRS)
-        differences = _compare(*static, state.average, state.best, words, inputs)
+        inputs = problem.inputs, sample_of_batches(problem, words, PAIRS)
+        differences = compare(*static, state.average, state.best, words, inputs)
         stages, better = judge_stage(state.stages, np.asarray(differences, float), self.tolerance)
         if stages.status == RUNNING and state.step >= self.steps:
             stages = stages._replace(status=BUDGET)
@@ -320,127 +314,6 @@ def _start(problem: Problem, guide: Guide, key: jax.Array) -> Learned:
         (inits,) = problem.kernel().constants(("init",))
         model = np.concatenate([inits[name].ravel() for name in problem.params])
     return Learned(params, jnp.asarray(model, real_dtype()))
-
-
-def _last_finite(run: Callable[[int], Any], begin: int, broken: int) -> Any:
-    """What a chunk comes to that ends before the step that broke it.
-
-    A gradient that is not finite is seen in the loss of the step after it, or only in the end; no step is undone, the
-    same compiled loop is run again up to an earlier one.
-
-    Args:
-        run: the chunk up to a step.
-        begin: the step from which it starts.
-        broken: a step up to which it is not finite.
-    """
-    found, back = run(begin), 1
-    while broken - begin > 1:
-        middle = max(broken - back, (begin + broken) // 2)
-        tried = run(middle)
-        if tried[2]:
-            begin, found = middle, tried
-        else:
-            broken, back = middle, 2 * back
-    return found
-
-
-def _thinned(learned: Learned) -> int:
-    """Every how many steps an iterate counts in the average: of many numbers, neighbours hardly differ."""
-    return _THINNED if sum(np.size(leaf) for leaf in jax.tree.leaves(learned)) > MANY else 1
-
-
-def _step_keys(words: Any, step: Any) -> tuple[Any, Any]:
-    """The keys of a step: one for the draws, and the words that choose the rows of subsampled plates."""
-    draws, rows = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(words), step))
-    return draws, jax.random.key_data(rows)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6, 7, 8))
-def _loop(
-    program: Program,
-    guide: Guide,
-    objective: Objective,
-    gradient: GradientEstimator,
-    noise: Noise,
-    optimizer: Optimizer,
-    chunk: int,
-    by_site: bool,
-    marks: bool,
-    moving: Any,
-    words: Any,
-    bounds: Any,
-    inputs: Any,
-) -> Any:
-    count_compilation()
-    begin, limit, averaged_from, end = bounds
-    every = _thinned(moving[0])
-
-    def loss(learned: Learned, step: Any) -> Any:
-        draws, rows = _step_keys(words, step)
-        here = at_step(inputs, step - begin, rows)
-        weights = weights_of(program, guide, draws, here, objective, noise, step)
-        return gradient.surrogate(objective, weights, with_model(guide, learned.guide, learned.model), learned.model)
-
-    def advance(carry: Any) -> Any:
-        (learned, memory), step, values, _ = carry
-        value, slope = jax.value_and_grad(loss)(learned, step)
-        if objective.falls:
-            slope = jax.tree.map(jnp.negative, slope)
-        moved, remembered = optimizer.update(slope, memory, learned)
-        # A gradient that is not finite leaves its mark for good: to look for it at each step would be one more pass.
-        if not marks:
-            moved = jax.tree.map(lambda x, g: jnp.where(jnp.isfinite(g), x, jnp.nan), moved, slope)
-        return (moved, remembered), step + 1, values.at[step - begin].set(value), jnp.isfinite(value)
-
-    def stretch(carry: Any) -> Any:
-        """Steps up to the next iterate that counts."""
-        now, average, *rest = carry
-        until = jnp.minimum((rest[0] // every + 1) * every, limit)
-        now, step, values, finite = jax.lax.while_loop(lambda c: (c[1] < until) & c[3], advance, (now, *rest))
-        last = (step == end) & (step % every != 0)
-        count = jnp.maximum(step // every - averaged_from // every + last, 1)
-        share = jnp.where((step % every == 0) | last, 1.0 / count, 0.0)
-
-        def mean(a: Any, x: Any) -> Any:
-            return jnp.where(share == 1, x, a + (x - a) * share.astype(x.dtype))
-
-        average = jax.tree.map(mean, average, now[0])
-        return now, average, step, values, finite
-
-    learned, memory, average = moving
-    if by_site:
-        learned, average = cut(program, guide, learned), cut(program, guide, average)
-    values = jnp.full(chunk, jnp.nan, real_dtype())
-    opening = ((learned, memory), average, begin, values, jnp.ones((), bool))
-    (now, average, step, values, finite) = jax.lax.while_loop(lambda c: (c[2] < limit) & c[4], stretch, opening)
-    for leaf in jax.tree.leaves(now[0]):
-        finite &= jnp.all(jnp.isfinite(leaf)) if marks else ~jnp.any(jnp.isnan(leaf))
-    learned, memory = now
-    if by_site:
-        learned, average = joined(program, guide, learned), joined(program, guide, average)
-    return (learned, memory, average), step, finite, values
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _compare(
-    program: Program, guide: Guide, objective: Objective, new: Learned, old: Learned, words: Any, inputs: Any
-) -> Any:
-    """Differences of the objective between two fits on the same draws and rows, ``float[_PAIRS]``."""
-    count_compilation()
-
-    def one(step: Any) -> Any:
-        draws, rows = _step_keys(words, step)
-        stacked = [len(leaf) for leaf in inputs[1].values()]
-        here = at_step(inputs, step % stacked[0] if stacked else 0, rows)
-
-        def estimate(learned: Learned) -> Any:
-            weights = weights_of(program, guide, draws, here, objective)
-            params = with_model(guide, learned.guide, learned.model)
-            return objective.estimate(weights(params, params, learned.model))
-
-        return estimate(new) - estimate(old)
-
-    return jax.lax.map(one, jnp.arange(_PAIRS))
 
 
 def _closed_note(problem: Problem, guide: Guide, params: Any) -> str:

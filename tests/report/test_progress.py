@@ -101,3 +101,18 @@ def test_a_run_without_a_step_says_nothing_and_an_error_closes_the_line(clock: C
         progress.update(3, -2.0)
         raise RuntimeError
     assert stream.getvalue().startswith("SVI: 3 steps in 0 s, ELBO -2")
+
+
+def test_batches_are_told_by_row_and_beside_what_is_held_out(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    plain, live = io.StringIO(), Terminal()
+    for stream in (plain, live):
+        with Progress(2000, "SVI", stream=stream, clock=clock, rows=1000, batch=64) as progress:
+            for step in range(100, 1001, 100):
+                clock.now += 2.0
+                progress.update(step, -1500.0, 20.0, held_out=(-1.61, 0.01))
+    # 100 steps in two seconds, of 64 rows; 1,500 nats over 1,000 rows.
+    figures = ("-1.50 ± 0.02 a row", "held out -1.610 ± 0.010", "50 steps/s", "3,200 rows/s")
+    for screen in (plain.getvalue(), re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", live.getvalue())):
+        assert all(figure in screen for figure in figures), screen
+    assert "ELBO -1,500 ± 20, " in plain.getvalue()

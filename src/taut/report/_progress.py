@@ -56,7 +56,9 @@ class Progress:
         # When a rate was last measured, and at which step: that of the last seconds, not of the compilation before.
         self._since: tuple[float, int] | None = None
         self._rate = 0.0
-        self._live = _bar(self._stream, total, label) if self._enabled and self._stream.isatty() else None
+        self._live = (
+            _bar(self._stream, total, label, 8 if rows else 24) if self._enabled and self._stream.isatty() else None
+        )
 
     def update(
         self,
@@ -135,6 +137,9 @@ class Progress:
         step, elbo, se, rate = self._last or (0, None, None, None)
         speed = float(rate) if rate is not None else self._rate or step / max(now - self._begun, 1e-9)
         parts = [] if elbo is None else self._objective(float(elbo), se)
+        if self._rows:
+            # A terminal is narrow: the objective of a row says as much as that of all.
+            parts = ["ELBO " + part if place == 0 else part for place, part in enumerate(parts[1:])]
         if math.isfinite(speed) and speed > 0:
             parts += self._speeds(speed)
         return "  ".join(parts)
@@ -163,7 +168,7 @@ class Progress:
         return ", ".join(filter(None, (*parts, note)))
 
 
-def _bar(stream: TextIO, total: int | None, label: str) -> Any:
+def _bar(stream: TextIO, total: int | None, label: str, wide: int) -> Any:
     """A rich bar that is redrawn only when told to, or None where rich is not installed."""
     try:
         from rich.console import Console
@@ -171,7 +176,7 @@ def _bar(stream: TextIO, total: int | None, label: str) -> Any:
         from rich.progress import Progress as Bar
     except ImportError:
         return None
-    columns = [TextColumn("{task.description}", markup=False), BarColumn(24), MofNCompleteColumn()]
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(wide), MofNCompleteColumn()]
     columns += [TextColumn("{task.fields[words]}", markup=False)]
     columns += [TimeRemainingColumn(compact=True)] if total is not None else []
     bar = Bar(*columns, console=Console(file=stream, force_terminal=True), auto_refresh=False)

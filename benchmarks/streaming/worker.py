@@ -77,6 +77,7 @@ def main(arguments: list[str]) -> int:
     found = fit(path, steps)
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (-1, -1))
     # In turn, so that what else the machine does meets both.
     rates = [(plain(path), trained(path, RATED), plain(path)) for _ in range(2)]
     told = {

@@ -127,8 +127,8 @@ def _reading(told: Told) -> str:
         "\n\nThe bound and the error do not go together. With so few images the ELBO of a wide network is highest "
         "where most units are switched off (a weight that follows its prior costs nothing), and such a network errs "
         f"more often: {climbed['elbo']:.2f} nats a row and {climbed['test']['error']:.1f} % where the bound was "
-        f"climbed further, {plain['elbo']:.2f} nats and {plain['test']['error']:.1f} % where q began narrow and, within these "
-        "epochs, stayed so."
+        f"climbed further, {plain['elbo']:.2f} nats and {plain['test']['error']:.1f} % where q began narrow and, "
+        "within these epochs, stayed so."
     )
 
 

@@ -218,3 +218,11 @@ def test_sizes_are_those_of_the_papers():
     assert shapes(two.decoders[1]) == [(50, 100), (100, 100), (100, 200)]
     # Glorot's uniform: variance 2 / (in + out); 160,000 weights tell it to 0.6 % at five errors.
     assert np.var(one.encoders[0].weights[0]) == pytest.approx(2 / 984, rel=0.02)
+
+
+def test_a_fit_over_batches_holds_the_models_parameters_and_no_draws_of_rows():
+    fit = trained(VAE, batches(WHITE, transform=taut.data.Binarise("x")))
+    assert fit.sites == tuple(f"decoder${part}[{k}]" for part in ("weights", "biases") for k in (0, 1))
+    for name in fit.sites:
+        np.testing.assert_array_equal(fit[name].mean, fit.params[name].value)
+    assert not any("draws are kept" in note for note in fit.verdict.notes)

@@ -88,7 +88,7 @@ def kept(problem: Problem, rows: int) -> int:
 def kept_note(weighed: Weighed, rows: int) -> tuple[str, ...]:
     """A sentence, where fewer draws are kept than were asked for."""
     count = max((len(value) for value in weighed.values.values()), default=rows)
-    if count >= rows // BATCHES * BATCHES:
+    if count >= rows // BATCHES * BATCHES or count == 1:  # one row of what is no draw: the model's parameters
         return ()
     return (
         f"{count:,} draws are kept, where {rows:,} were asked for: more would take more time or memory than the fit",

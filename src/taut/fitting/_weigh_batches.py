@@ -57,7 +57,8 @@ def weigh_batches(problem: Problem, solution: Solution, rows: int, key: int | ja
     guide, local = bind(solution.guide, problem), rows_of(problem)
     assert problem.batches is not None
     if isinstance(guide, GuideProgram) and len(local) == len(problem.latents):
-        return Weighed({}, {}, None)  # what it draws belongs to the rows of one batch
+        # What it draws belongs to the rows of one batch; what the model learned, to all.
+        return Weighed(_learned(problem, solution, 1), {}, None)
     each = _count(problem, rows) // BATCHES
     parts: Any = [guide.draws(problem, solution.params, each, generator(key, 1000 + b)) for b in range(BATCHES)]
     first = parts[0][0]
@@ -69,7 +70,7 @@ def weigh_batches(problem: Problem, solution: Solution, rows: int, key: int | ja
         points: Any = Flat(z, np.broadcast_to(lam, (len(z), len(lam))))
     else:
         points = {name: np.concatenate([point[name] for point, _ in parts]) for name in problem.latents}
-        values, coordinates = dict(points), dict(points)
+        values, coordinates = points | _learned(problem, solution, len(next(iter(points.values())))), dict(points)
     values = shared_values(problem, values)
     coordinates = {name: value for name, value in coordinates.items() if name not in local}
     if local or isinstance(guide, Delta) or not guide.evaluable:
@@ -166,6 +167,13 @@ def shared_values(problem: Problem, values: dict[str, np.ndarray]) -> dict[str, 
     deterministic = {n for n in kept if n not in problem.latents and n not in problem.params}
     reached = {n for n in deterministic if _reads_rows(problem, n)}
     return {n: v for n, v in kept.items() if n not in reached}
+
+
+def _learned(problem: Problem, solution: Solution, draws: int) -> dict[str, np.ndarray]:
+    """The model's own parameters, which are the same in every draw."""
+    whole = np.concatenate([np.zeros(problem.dim), np.asarray(solution.model_params, float)])[None]
+    values = problem.constrain(whole) if problem.params else {}
+    return {name: np.broadcast_to(values[name], (draws, *values[name].shape[1:])) for name in problem.params}
 
 
 def _reads_rows(problem: Problem, name: str) -> bool:

@@ -67,7 +67,8 @@ def evidence(layers: int) -> Any:
     """The distribution of rows."""
     within = np.eye(LATENTS) if layers == 1 else DEEP @ DEEP.T + STEP**2 * np.eye(LATENTS)
     mean = OFFSET if layers == 1 else LOADINGS @ DEEP_OFFSET + OFFSET
-    return multivariate_normal(mean, LOADINGS @ within @ LOADINGS.T + NOISE**2 * np.eye(PIXELS))
+    cov: Any = LOADINGS @ within @ LOADINGS.T + NOISE**2 * np.eye(PIXELS)
+    return multivariate_normal(mean, cov)
 
 
 def rows_of(layers: int, n: int) -> np.ndarray:
@@ -157,7 +158,8 @@ def test_memory_is_that_of_a_group_whatever_the_samples():
             static = (problem.program, guide, apart, _Estimates(particles))
             moving = (dict(fit.solution.params), fit.solution.model_params, np.zeros(2, np.uint32))
             lowered = weighed.lower(*static, *moving, np.int32(5000), problem.inputs, {})
-            sizes[size, particles] = lowered.compile().memory_analysis().temp_size_in_bytes
+            memory: Any = lowered.compile().memory_analysis()
+            sizes[size, particles] = memory.temp_size_in_bytes
     # The number of samples is an argument of what is compiled: no array can have that many rows. A log joint of this
     # model computes some 30 numbers, the jackknife of order 2 has as many terms as there are draws in a group.
     for (size, particles), found in sizes.items():
@@ -199,11 +201,12 @@ def test_what_held_out_refuses():
         problem = taut.Problem(model, dict(x=np.arange(3.0)))
         return SimpleNamespace(problem=problem, solution=Solution(guide, guide.init(problem, 0), np.zeros(0), ""))
 
-    for fit, words in (
+    refused: tuple[tuple[Any, str], ...] = (
         (of(shared, taut.guides.MeanField()), "mu"),
         (of(local, taut.guides.MeanField()), "MeanField, whose parameters are those of the fit's own rows"),
         (SimpleNamespace(problem=None, solution=None), "loaded"),
-    ):
+    )
+    for fit, words in refused:
         with pytest.raises(taut.TautError) as caught:
             nn.held_out(fit, dict(x=np.arange(3.0)))
         assert words in str(caught.value)

@@ -20,6 +20,7 @@ from taut.algorithms import SVI
 RNG = np.random.default_rng(0)
 WHITE = (RNG.random((60, 9)) < 0.4).astype(float)
 VAE = nn.VAE.mlp(9, (5,), 2)
+BERNOULLI: Any = dist.Bernoulli  # a distribution, where a likelihood is meant
 
 
 def trained(vae: nn.VAE, batches: Any, steps: int = 12) -> taut.Fit:
@@ -140,7 +141,8 @@ def test_gaussian_scales():
     assert found == pytest.approx(exact, rel=1e-6)
     learned = taut.Problem(nn.VAE.mlp(6, (3,), 2, "gaussian").model, dict(x=row))
     assert learned.params["x_scale"].support == "positive"
-    for scale in (0.0, -1.0, "global", True, np.inf):
+    scales: tuple[Any, ...] = (0.0, -1.0, "global", True, np.inf)
+    for scale in scales:
         with pytest.raises(taut.TautError, match="bad-argument"):
             nn.GaussianLikelihood(scale=scale)
 
@@ -183,7 +185,7 @@ def test_any_modules_and_images_of_any_shape():
         (lambda: nn.VAE(nn.Dense(9, (), 2, normal=True), nn.Dense(2, (), 8), 2), "8 outputs for a row of shape (9,)"),
         (lambda: nn.VAE([nn.Dense(9, (), 2, normal=True)], [nn.Dense(2, (), 9)], (2, 1)), "1 encoders, 1 decoders"),
         (
-            lambda: nn.VAE(nn.Dense(9, (), 2, normal=True), nn.Dense(2, (), 9), 2, dist.Bernoulli),
+            lambda: nn.VAE(nn.Dense(9, (), 2, normal=True), nn.Dense(2, (), 9), 2, BERNOULLI),
             "likelihood=Bernoulli",
         ),
         (lambda: nn.VAE.mlp(9, ((5,), (4,), (3,)), (2, 2)), "one tuple of widths for each"),

@@ -206,6 +206,7 @@ def test_what_held_out_refuses():
         (of(local, taut.guides.MeanField()), "MeanField, whose parameters are those of the fit's own rows"),
         (SimpleNamespace(problem=None, solution=None), "loaded"),
     )
+    fit: Any
     for fit, words in refused:
         with pytest.raises(taut.TautError) as caught:
             nn.held_out(fit, dict(x=np.arange(3.0)))

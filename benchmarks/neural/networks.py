@@ -26,10 +26,10 @@ from benchmarks.posteriordb.run import versions
 from taut import nn
 from taut._files import atomic_write
 
-OUT = Path(__file__).resolve().parents[1] / "results" / "neural-networks.json"
+OUT = Path(__file__).resolve().parents[1] / "results" / "neural" / "networks.json"
 DRAWS = 32  # of the network, in a predictive distribution
 REMOVED = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98)  # shares of the weights
-EPOCHS, FEWER = 100, 10
+EPOCHS, FEWER = 50, 10
 REDUCED = ("map", "dropout", "bbb", "bbb-mixture", "ivon")
 LAPLACE = "laplace"  # what is made of the MAP arm afterwards
 INK = 126.0  # pixels are divided by this, as in the paper

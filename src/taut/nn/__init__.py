@@ -6,7 +6,7 @@ from taut.nn._autoencoder import VAE
 from taut.nn._autoencoder_views import ActiveUnits
 from taut.nn._bayesian import bayesian
 from taut.nn._dense import Dense
-from taut.nn._held_out import HeldOut, held_out
+from taut.nn._held_out import HeldOutRows, held_out
 from taut.nn._last_layer import LastLayer, last_layer_laplace
 from taut.nn._layers import flipout_linear, local_linear
 from taut.nn._likelihoods import (
@@ -32,7 +32,7 @@ __all__ = [
     "Flipout",
     "Frozen",
     "GaussianLikelihood",
-    "HeldOut",
+    "HeldOutRows",
     "Horseshoe",
     "LastLayer",
     "Likelihood",

@@ -44,7 +44,7 @@ class Found(Fitted, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
+class HeldOutRows:
     r"""What a model says of rows that it has not seen, in nats a row; ``print`` shows a table.
 
     ``log_likelihood`` is the `IWAE` of all S draws: in expectation it lies below the log-likelihood, by about half the
@@ -127,7 +127,7 @@ def held_out(
     particles: int = 32,
     size: int = 100,
     key: int | jax.Array = 0,
-) -> HeldOut:
+) -> HeldOutRows:
     """The log-likelihood of rows that a fit has not seen, by importance weights of its guide.
 
     Each row is weighed by itself: all latents must stand in the plate of the rows, and the guide must be a function of
@@ -144,7 +144,7 @@ def held_out(
         key: an integer or a JAX key.
 
     Returns:
-        `HeldOut`.
+        `HeldOutRows`.
 
     Raises:
         TautError: ``no-model`` for a loaded fit; ``bad-combination`` for latents that rows share, rows that depend on
@@ -194,7 +194,7 @@ def held_out(
             for name, value in part.items():
                 found[name][numbers] = np.asarray(value, float)[: len(numbers)]
     found = {name: value[:count] for name, value in found.items()}
-    return HeldOut({name: found[name] for name in _NAMES}, found["effective"], int(samples), int(particles))
+    return HeldOutRows({name: found[name] for name in _NAMES}, found["effective"], int(samples), int(particles))
 
 
 _NAMES = ("log_likelihood", "elbo", "iwae", "jvi1", "jvi2")

@@ -85,10 +85,10 @@ def _facts(told: Told) -> str:
         f"Two layers of {s['units']} rectified units, {train:,} training images where the paper has 60,000 "
         f"({100 * train / 60_000:.0f} %), so that larger errors than the paper's are expected; {validation:,} for "
         f"validation, {test:,} for test. Pixels are divided by 126. {'/'.join(map(str, epochs))} epochs, batches of "
-        f"{s['size']}, single precision, the same first weights. Prior, step size and width of Bayes by "
-        f"Backprop were chosen among about ten settings by the error of the validation images, those of IVON and MAP "
-        f"among two each, the others' not at all: the comparison leans towards Bayes by Backprop. Predictions are means over {s['draws']} networks; the mean is inside of the logarithm. "
-        f"± is the standard error over test images.{reduced}"
+        f"{s['size']}, single precision, the same first weights. Prior, step size and width of Bayes by Backprop were "
+        "chosen among about ten settings by the error of the validation images, those of IVON and MAP among two each, "
+        "the others' not at all: the comparison leans towards Bayes by Backprop. Predictions are means over "
+        f"{s['draws']} networks; the mean is inside of the logarithm. ± is the standard error over test images.{reduced}"
     )
 
 
@@ -125,8 +125,8 @@ def _reading(told: Told) -> str:
     if not climbed or not plain or climbed["elbo"] < plain["elbo"] or climbed["test"]["error"] < plain["test"]["error"]:
         return said
     return said + (
-        "\n\nThe bound and the error do not go together here. A weight that follows its prior costs nothing, and with so "
-        "few images a wide network has the highest bound where many do: "
+        "\n\nThe bound and the error do not go together here. A weight that follows its prior costs nothing, and with "
+        "so few images a wide network has the highest bound where many do: "
         f"{climbed['elbo']:.2f} nats a row and {climbed['test']['error']:.1f} % where the bound was "
         f"climbed further, {plain['elbo']:.2f} nats and {plain['test']['error']:.1f} % where q began narrow and, "
         "within these epochs, stayed so."

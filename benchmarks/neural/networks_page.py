@@ -87,8 +87,8 @@ def _facts(told: Told) -> str:
         f"validation, {test:,} for test. Pixels are divided by 126. {'/'.join(map(str, epochs))} epochs, batches of "
         f"{s['size']}, single precision, the same first weights. Prior, step size and width of Bayes by Backprop were "
         "chosen among about ten settings by the error of the validation images, those of IVON and MAP among two each, "
-        "the others' not at all: the comparison leans towards Bayes by Backprop. Predictions are means over {n} "
-        "networks; the mean is inside of the logarithm. ± is the standard error over images.{reduced}"
+        "the others' not at all: the comparison leans towards Bayes by Backprop. Predictions are means over "
+        f"{s['draws']} networks; the mean is inside of the logarithm. ± is the standard error over images.{reduced}"
     )
 
 

@@ -97,6 +97,7 @@ def test_the_variable_names_the_folder(tmp_path: Path, monkeypatch: pytest.Monke
         (gzip.compress(idx(np.zeros(500, np.uint8)))[:-9], "cannot be read"),
         (b"\x1f\x8b" + b"no gzip at all", "cannot be read"),
     ],
+    ids=["nothing", "zip", "floats", "entries", "header", "long", "gzip", "no-gzip"],
 )
 def test_a_file_that_is_no_idx_file_is_named(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "train-images-idx3-ubyte"

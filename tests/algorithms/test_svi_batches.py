@@ -90,3 +90,13 @@ def test_latents_of_rows_by_an_encoder():
     assert abs(float(solution.params["slope"]) - 0.5) < 0.01
     assert abs(float(solution.params["shift"])) < 0.01
     assert abs(float(jnp.exp(solution.params["scale"])) - np.sqrt(0.5)) < 0.01
+
+
+def test_rows_gathered_on_the_device_are_those_that_come_in_stacks(monkeypatch: pytest.MonkeyPatch):
+    def run() -> Any:
+        problem = taut.Problem(model, Batches(dict(x=X, y=Y), size=10, plate="rows"))
+        return Run()(SVI(steps=400), problem, guides.MeanField(), 3).params["loc"]
+
+    gathered = run()
+    monkeypatch.setattr("taut.data._batches._RESIDENT", 0)
+    np.testing.assert_allclose(gathered, run(), rtol=1e-12)

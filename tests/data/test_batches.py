@@ -243,3 +243,14 @@ def test_the_objective_is_that_of_the_whole_data(make: Any, model: Any, tmp_path
         assert sorted(np.concatenate([rows for rows, _ in found])) == list(range(N))
         total = sum(len(rows) / N * value for rows, value in found)
         assert abs(total - expected) < 1e-6 * abs(expected)
+
+
+@pytest.mark.parametrize("rows", [20, 23])
+def test_numbers_of_rows_are_those_of_the_batches(rows: int):
+    batches = Batches(dict(x=np.arange(rows, dtype=float)), size=5, plate="rows")
+    step = 0
+    while step < 3 * len(batches):
+        count = batches.run(step, 7)
+        assert np.array_equal(batches.numbers(3, step, count), batches.take(3, step, count).rows)
+        step += count
+    assert batches.resident

@@ -29,7 +29,19 @@ class Feed(NamedTuple):
     length: int
 
 
-def feed(problem: Problem, words: Any, step: int, limit: int, chunk: int) -> Feed:
+class Gathered(NamedTuple):
+    """Rows of a table that lies on the device.
+
+    Attributes:
+        table: all rows.
+        rows: which of them make each batch, ``int[length, B]``.
+    """
+
+    table: Any
+    rows: Any
+
+
+def feed(problem: Problem, words: Any, step: int, limit: int, chunk: int, resident: bool = False) -> Feed:
     """The steps from one on that can be taken in one call.
 
     Args:
@@ -38,6 +50,7 @@ def feed(problem: Problem, words: Any, step: int, limit: int, chunk: int) -> Fee
         step: steps done.
         limit: where to stop at the latest.
         chunk: most steps per call.
+        resident: give `Gathered` rows of data that may lie on the device, where the loop gathers them itself.
 
     Raises:
         TautError: as preflight, for rows that are no data of the model, when they are first visited.
@@ -49,13 +62,31 @@ def feed(problem: Problem, words: Any, step: int, limit: int, chunk: int) -> Fee
     if not batches.even and place == len(batches) - 1:
         here, length = problem.remainder, 1
     else:
-        here, length = problem, min(chunk, _fitting(problem), chunk if batches.even else max(1, len(batches) - 1))
+        most = chunk if resident and batches.resident else min(chunk, _fitting(problem))
+        here, length = problem, min(most, chunk if batches.even else max(1, len(batches) - 1))
     count = min(batches.run(step, limit - step), length)
+    if resident and batches.resident:
+        return Feed(here, count, _gathered(problem, here, key_of_words(words), step, count, length), length)
     taken = batches.take(key_of_words(words), step, count)
     leaves = leaves_of(here.arrays, taken.columns, taken.rows)
     if step < len(batches):  # the first epoch visits every row
         check_later(here, leaves)
     return Feed(here, count, {place: _padded(value, length) for place, value in leaves.items()}, length)
+
+
+def _gathered(problem: Problem, here: Problem, key: int, step: int, count: int, length: int) -> dict[int, Any]:
+    """What the steps read of tables on the device."""
+    batches = problem.batches
+    assert batches is not None and batches.source.whole is not None
+    rows = batches.numbers(key, step, count)
+    if step < len(batches):  # as for rows that come in stacks, no more of them at a time
+        for begin in range(0, count, size := _fitting(problem)):
+            part = rows[begin : begin + size]
+            columns = {name: value[part] for name, value in batches.source.whole.items()}
+            check_later(here, leaves_of(here.arrays, columns, part))
+    leaves = leaves_of(here.arrays, {}, _padded(rows, length))
+    (stack,) = leaves.values()
+    return leaves | {place: Gathered(table, stack) for place, table in problem.tables.items()}
 
 
 def sample_of_batches(problem: Problem, words: Any, most: int) -> dict[int, Any]:
@@ -79,7 +110,10 @@ def at_step(fed: Any, index: Any, words: Any) -> Any:
     (known, consts), leaves = fed
     known = [*known[:-1], words]
     for place, stack in leaves.items():
-        known[place] = jnp.asarray(stack)[index]
+        if isinstance(stack, Gathered):
+            known[place] = jnp.take(stack.table, jnp.asarray(stack.rows)[index], axis=0, mode="clip")
+        else:
+            known[place] = jnp.asarray(stack)[index]
     return known, consts
 
 

@@ -259,7 +259,7 @@ class SVI(Algorithm):
         """Steps up to the next boundary: of the chunk, the epoch, the stage, or the budget."""
         begin, end = stage_bounds(state.step, self.steps)
         limit = min(state.step + self.chunk, end, end if until is None else until)
-        next_ones = feed(problem, state.key, state.step, limit, self.chunk)
+        next_ones = feed(problem, state.key, state.step, limit, self.chunk, resident=True)
         here = next_ones.problem
         guide = bind(guide, here)
         by_site, optimizer, seen = self._optimizer(here, guide, state.learned)

@@ -21,6 +21,9 @@ from taut.data._transforms import STEPS, Transform
 # Orders that are gone through at once: that of a run, and that of a look at its data in between.
 _READERS = 2
 
+# Bytes of data that may lie on the device as a whole.
+_RESIDENT = 2**28
+
 
 class Batches:
     r"""Data whose rows are visited a few at a time, $B$ of $N$, in epochs without replacement.
@@ -100,6 +103,7 @@ class Batches:
         self._lock = threading.Lock()
         self._readers: list[Reader] = []
         self._firsts: dict[bool, Table] = {}
+        self._order: tuple[Any, int, np.ndarray] | None = None
 
     def __len__(self) -> int:
         """Batches of an epoch, the last one perhaps smaller."""
@@ -122,6 +126,32 @@ class Batches:
     def whole(self) -> dict[str, Any] | None:
         """All data, where they lie in memory or in a memory map, and every step sees them as they are."""
         return None if self.source.whole is None or self.transform is not None else {**self.source.whole, **self.shared}
+
+    @property
+    def resident(self) -> bool:
+        """Whether all rows may lie on the device: in memory, seen as they are, and not too large."""
+        whole = self.source.whole
+        if whole is None or self.transform is not None:
+            return False
+        return all(not isinstance(v, np.memmap) for v in whole.values()) and (
+            sum(v.nbytes for v in whole.values()) <= _RESIDENT
+        )
+
+    def numbers(self, key: Any, step: int, count: int) -> np.ndarray:
+        """Numbers of the rows that `take` would give, ``int64[count, B]``, of data in memory."""
+        source = self.source
+        assert isinstance(source, Arrays)
+        parts = []
+        with self._lock:
+            while count:
+                epoch, place = divmod(step, len(self))
+                if self._order is None or self._order[:2] != (words_of(key), epoch):
+                    self._order = (words_of(key), epoch, source.order(key, epoch))
+                here = min(count, self.run(step, len(self) - place))
+                rows = self._order[2][place * self.size : (place + here) * self.size]
+                parts.append(np.sort(rows.reshape(here, -1), axis=1))
+                step, count = step + here, count - here
+        return np.concatenate(parts)
 
     def first(self, last: bool = False) -> Table:
         """The first batch of the first epoch, or its last one."""
@@ -146,7 +176,7 @@ class Batches:
         """
         other = copy.copy(self)
         other.size, other.total = size, self.rows if total is None else total
-        other._lock, other._readers, other._firsts = threading.Lock(), [], {}
+        other._lock, other._readers, other._firsts, other._order = threading.Lock(), [], {}, None
         return other
 
     def run(self, step: int, limit: int) -> int:

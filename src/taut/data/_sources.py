@@ -56,9 +56,13 @@ class Arrays:
         """See `Source`."""
         return self.columns if all(isinstance(value, np.ndarray) for value in self.columns.values()) else None
 
+    def order(self, key: Any, epoch: int) -> np.ndarray:
+        """All numbers of rows in the order of an epoch."""
+        return generator(key, ORDER + epoch).permutation(self.rows)
+
     def read(self, key: Any, epoch: int, start: int, size: int) -> Iterator[list[Piece]]:
         """See `Source`; without replacement."""
-        order = generator(key, ORDER + epoch).permutation(self.rows)
+        order = self.order(key, epoch)
         for begin in range(start, self.rows, size):
             # In ascending order, which a memory map reads faster; within a batch the order says nothing.
             rows = np.sort(order[begin : begin + size])

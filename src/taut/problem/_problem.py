@@ -8,13 +8,14 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from taut._errors import TautError
 from taut._precision import Precision, default, real_dtype, scope
 from taut.data import Batches
 from taut.problem._assignments import Assignments, sum_notes
-from taut.problem._batch import ROWS, OnBatch, check_plate, first_batch
+from taut.problem._batch import ROWS, OnBatch, check_plate, first_batch, leaves_of
 from taut.problem._coordinates import Latent, Param
 from taut.problem._cost import warn_of_length
 from taut.problem._data import exempt, split
@@ -156,6 +157,16 @@ class Problem:
         return Problem(
             self.model, self.batches, precision=self.precision, discrete=self.discrete, latents=False, last=True
         )
+
+    @cached_property
+    def tables(self) -> dict[int, Any]:
+        """All rows of batches that are `resident`, as device arrays by their place among the inputs."""
+        assert self.batches is not None and self.batches.source.whole is not None
+        with scope(self.precision):
+            none = np.zeros(0, int)
+            found = leaves_of(self.arrays, self.batches.source.whole, none)
+            rows = leaves_of(self.arrays, {}, none)
+            return {place: jnp.asarray(table) for place, table in found.items() if place not in rows}
 
     @property
     def inputs(self) -> tuple[list[Any], list[Any]]:

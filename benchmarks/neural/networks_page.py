@@ -121,8 +121,8 @@ def _against(test: Told, base: Told, told: Told) -> tuple[float, float]:
 
 def _reading(told: Told) -> str:
     said = (
-        "*Against MAP* is the difference of errors on the same images. Points and dropout have no ELBO. Seconds are wall "
-        "time, of a machine that may have done other work beside."
+        "*Against MAP* is the difference of errors on the same images. Points and dropout have no ELBO. Seconds are "
+        "wall time, of a machine that may have done other work beside."
     )
     climbed, plain = told["arms"].get("bbb-bound"), told["arms"].get(PLAIN)
     if not climbed or not plain or climbed["elbo"] < plain["elbo"] or climbed["test"]["error"] < plain["test"]["error"]:

@@ -162,8 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Time every pair; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.neural.speed", description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", choices=list(cases()), help="which models")
-    parser.add_argument("--pairs", type=int, default=21, help="of each model")
-    parser.add_argument("--steps", type=int, default=80, help="of each loop in a pair")
+    parser.add_argument("--pairs", type=int, default=11, help="of each model")
+    parser.add_argument("--steps", type=int, default=SVI.chunk, help="of each loop in a pair; by default SVI's chunk")
     parser.add_argument("--torch", default=".venv-bench/bin/python", help="a Python that has PyTorch")
     parser.add_argument("--out", type=Path, help="a JSON file to write")
     options = parser.parse_args(arguments)

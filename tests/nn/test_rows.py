@@ -16,6 +16,7 @@ from taut._precision import scope
 from taut.algorithms import SVI, Run
 from taut.gradients import StickingTheLanding
 from taut.guides import MeanField
+from taut.guides._net import layers
 from taut.objectives import ELBO, IWAE
 
 RNG = np.random.default_rng(0)
@@ -59,6 +60,30 @@ def test_moments_of_pre_activations(layer: Any):
 def test_all_layers_of_a_network_are_found():
     problem = taut.Problem(network, dict(x=X, y=Y))
     assert set(nn.MeanFieldNet().layers(problem.program)) == set(problem.latents)
+
+
+def test_a_layer_and_its_bias_are_drawn_at_once():
+    # Equinox turns what `vmap` makes before it adds the bias; written by hand nothing lies between.
+    def by_hand(x: Any) -> None:
+        w = taut.sample("w", dist.Normal(0.0, 1.0).expand([3, 2]).to_event(2))
+        b = taut.sample("b", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        with taut.plate("rows", len(x)):
+            taut.sample("y", dist.Normal(x @ w + b, 1.0).to_event(1), obs=np.zeros((12, 2)))
+
+    def shared(x: Any) -> None:
+        w = taut.sample("w", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+        b = taut.sample("b", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        with taut.plate("rows", len(x)):
+            taut.sample("y", dist.Normal((x @ w)[:, None] + b, 1.0).to_event(1), obs=np.zeros((12, 2)))
+
+    def together(model: Any, data: dict[str, Any]) -> list[tuple[str, bool]]:
+        program = taut.Problem(model, data).program
+        return [(p.kind, p.onto >= 0) for p in layers(program)]
+
+    assert together(network, dict(x=X, y=Y)) == [("dot", False), ("add", True)] * 3
+    assert together(by_hand, dict(x=X)) == [("dot", False), ("add", True)]
+    # One product for two units: its noise is theirs together, and the bias has its own.
+    assert together(shared, dict(x=X)) == [("dot", False), ("add", False)]
 
 
 @pytest.mark.parametrize("noise", [nn.LocalReparametrisation(), nn.Flipout()])

@@ -84,19 +84,30 @@ def _gathered(problem: Problem, here: Problem, key: int, step: int, count: int, 
             part = rows[begin : begin + size]
             columns = {name: value[part] for name, value in batches.source.whole.items()}
             check_later(here, leaves_of(here.arrays, columns, part))
-    leaves = leaves_of(here.arrays, {}, _padded(rows, length))
+    return _tables(problem, here, _padded(rows, length))
+
+
+def _tables(problem: Problem, here: Problem, rows: np.ndarray) -> dict[int, Any]:
+    leaves = leaves_of(here.arrays, {}, rows)
     (stack,) = leaves.values()
     return leaves | {place: Gathered(table, stack) for place, table in problem.tables.items()}
 
 
 def sample_of_batches(problem: Problem, words: Any, most: int) -> dict[int, Any]:
-    """Some whole batches in an order of their own, stacked; none without batches."""
+    """Some whole batches in an order of their own, as in a `Feed`; none without batches."""
     batches = problem.batches
     if batches is None:
         return {}
-    count = batches.run(0, min(most, _fitting(problem)))
-    taken = batches.take(key_of_words(words), 0, count)
+    key = key_of_words(words)
+    if batches.resident:
+        return _tables(problem, problem, batches.numbers(key, 0, batches.run(0, most)))
+    taken = batches.take(key, 0, batches.run(0, min(most, _fitting(problem))))
     return leaves_of(problem.arrays, taken.columns, taken.rows)
+
+
+def stacked(leaves: dict[int, Any]) -> int:
+    """How many batches there are; 0 without any."""
+    return next((len(leaf) for leaf in leaves.values() if not isinstance(leaf, Gathered)), 0)
 
 
 def at_step(fed: Any, index: Any, words: Any) -> Any:

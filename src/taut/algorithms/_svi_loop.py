@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from taut._precision import real_dtype
-from taut.algorithms._feed import at_step
+from taut.algorithms._feed import at_step, stacked
 from taut.algorithms._leaves import Learned, cut, joined, thinned
 from taut.algorithms._optimizer import Optimizer
 from taut.algorithms._rows import weights_of
@@ -103,8 +103,7 @@ def compare(
 
     def one(step: Any) -> Any:
         draws, rows = step_keys(words, step)
-        stacked = [len(leaf) for leaf in inputs[1].values()]
-        here = at_step(inputs, step % stacked[0] if stacked else 0, rows)
+        here = at_step(inputs, step % max(1, stacked(inputs[1])), rows)
 
         def estimate(learned: Learned) -> Any:
             weights = weights_of(program, guide, draws, here, objective)

@@ -25,16 +25,17 @@ class LocalReparametrisation(RowNoise):
 
     def dot(self, multiply: Any, weight: Spread, x: Any, axis: int, key: jax.Array) -> Any:
         """See `RowNoise`."""
-        mean, variance = multiply(weight.mean, x), multiply(weight.sd**2, x**2)
-        # A row of zeros has no noise, and its root no slope.
-        some = variance > 0
-        sd = jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1.0)), 0.0)
-        return mean + sd * jax.random.normal(key, mean.shape, mean.dtype)
+        return _normal(multiply(weight.mean, x), multiply(weight.sd**2, x**2), key)
 
     def add(self, other: Any, bias: Spread, key: jax.Array) -> Any:
         """See `RowNoise`."""
         mean = other + bias.mean
         return mean + bias.sd * jax.random.normal(key, mean.shape, mean.dtype)
+
+    def dot_and_add(self, multiply: Any, weight: Spread, x: Any, axis: int, bias: Spread, key: jax.Array) -> Any:
+        """See `RowNoise`: the variances of the sum's parts are added, and one number is drawn."""
+        variance = multiply(weight.sd**2, x**2) + bias.sd**2
+        return _normal(multiply(weight.mean, x) + bias.mean, variance, key)
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,10 @@ class DropInputs(RowNoise):
     def add(self, other: Any, bias: Spread, key: jax.Array) -> Any:
         """See `RowNoise`: biases are not dropped."""
         return other + bias.mean
+
+
+def _normal(mean: Any, variance: Any, key: jax.Array) -> Any:
+    # A row of zeros has no noise, and its root no slope.
+    some = variance > 0
+    sd = jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1.0)), 0.0)
+    return mean + sd * jax.random.normal(key, mean.shape, mean.dtype)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +35,9 @@ class Product:
         kind: ``"dot"`` for a product, ``"add"`` for a bias.
         axis: the axis of the result that runs over the rows.
         rows: how many there are.
+        onto: of a bias, the equation of another latent's product that it is added to and that goes nowhere else; -1
+            of all others.
+        turns: the equations that bring that product there.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Product:
     kind: str
     axis: int
     rows: int
+    onto: int = -1
+    turns: tuple[int, ...] = ()
 
 
 class Spread(NamedTuple):
@@ -65,6 +70,11 @@ class RowNoise(abc.ABC):
     def add(self, other: Any, bias: Spread, key: jax.Array) -> Any:
         """The rows with a bias added; traceable."""
 
+    def dot_and_add(self, multiply: Any, weight: Spread, x: Any, axis: int, bias: Spread, key: jax.Array) -> Any:
+        """Both at once, for the products of a layer that are wanted with their bias only; traceable."""
+        first, second = jax.random.split(key)
+        return self.add(self.dot(multiply, weight, x, axis, first), bias, second)
+
 
 def products(program: Program, names: Collection[str]) -> list[Product]:
     """The products of latents with rows, in program order.
@@ -77,6 +87,12 @@ def products(program: Program, names: Collection[str]) -> list[Product]:
     taken = {jaxpr.outvars[program.outputs["value"][name]]: name for name in names}
     uses = _uses(program, taken)
     found = [p for var, name in taken.items() if (p := _follow(jaxpr, uses, var, name)) is not None]
+    biases = {p.equation: i for i, p in enumerate(found) if p.kind == "add"}
+    for p in [p for p in found if p.kind == "dot"]:
+        end, turns = _moves(jaxpr, uses, jaxpr.eqns[p.equation].outvars[0])
+        if end in biases:
+            i = biases[end]
+            found[i] = replace(found[i], onto=p.equation, turns=turns)
     return sorted(found, key=lambda product: product.equation)
 
 
@@ -117,19 +133,29 @@ def with_noise(
     """
     jaxpr = program.closed.jaxpr
     given: dict[Any, Any] = {}
+    dots = {p.equation: p for p in found if p.kind == "dot"}
+    met = {p.onto for p in found if p.onto in dots}
+
+    def spread(product: Product) -> Spread:
+        return Spread(*(_moved(jaxpr, product.moves, part) for part in spreads[product.name]))
+
+    def other_side(product: Product) -> Any:
+        operand = jaxpr.eqns[product.equation].invars[1 - product.side]
+        return program.variables([operand], given, holes, *inputs)[0]
+
     for product in found:
+        if product.equation in met:
+            continue  # with its bias
         eqn = jaxpr.eqns[product.equation]
-        weight = Spread(*(_moved(jaxpr, product, part) for part in spreads[product.name]))
-        (other,) = program.variables([eqn.invars[1 - product.side]], given, holes, *inputs)
         stream = jax.random.fold_in(key, product.equation)
-        if product.kind == "dot":
-
-            def multiply(w: Any, x: Any, eqn: Any = eqn, side: int = product.side) -> Any:
-                return eqn.primitive.bind(*((w, x) if side == 0 else (x, w)), **eqn.params)
-
-            value = noise.dot(multiply, weight, other, product.axis, stream)
+        if product.onto in dots:
+            dot = dots[product.onto]
+            multiply = _multiply(jaxpr, dot, product.turns)
+            value = noise.dot_and_add(multiply, spread(dot), other_side(dot), product.axis, spread(product), stream)
+        elif product.kind == "dot":
+            value = noise.dot(_multiply(jaxpr, product), spread(product), other_side(product), product.axis, stream)
         else:
-            value = noise.add(other, weight, stream)
+            value = noise.add(other_side(product), spread(product), stream)
         if spoil is not None:
             shape = [product.rows if a == product.axis else 1 for a in range(value.ndim)]
             value = jnp.where(jnp.reshape(spoil, shape), jnp.nan, value)
@@ -151,9 +177,8 @@ def columns(program: Program, product: Product) -> Any:
         shape = [n if a in contracted else 1 for a, n in enumerate(operand.shape)]
         wide = jnp.broadcast_to(jnp.reshape(per_input, shape), operand.shape).astype(operand.dtype)
         # Moving entries about is a permutation: its transpose leads back.
-        (back,) = jax.linear_transpose(lambda w: _moved(jaxpr, product, w), jnp.zeros(latent.shape, operand.dtype))(
-            wide
-        )
+        like = jnp.zeros(latent.shape, operand.dtype)
+        (back,) = jax.linear_transpose(lambda w: _moved(jaxpr, product.moves, w), like)(wide)
         return back
 
     inputs = 1
@@ -229,8 +254,34 @@ def _product(name: str, index: int, eqn: Any, moves: tuple[int, ...], var: Any, 
     return Product(name, index, moves, side, "dot", axis, out[axis])
 
 
-def _moved(jaxpr: Any, product: Product, value: Any) -> Any:
-    for index in product.moves:
+def _moves(jaxpr: Any, uses: Mapping[Any, list[int]], var: Any) -> tuple[int, tuple[int, ...]]:
+    """The equation at which a value that has one use at a time ends up, and those that only move it there."""
+    moves: list[int] = []
+    while len(uses.get(var, ())) == 1 and uses[var][0] >= 0:
+        index = uses[var][0]
+        eqn = jaxpr.eqns[index]
+        # A number that is copied to several places is drawn once for all of them.
+        if eqn.outvars[0].aval.size != var.aval.size:
+            return -1, ()
+        if eqn.primitive.name not in _MOVES:
+            return index, tuple(moves)
+        moves.append(index)
+        var = eqn.outvars[0]
+    return -1, ()
+
+
+def _multiply(jaxpr: Any, product: Product, turns: Collection[int] = ()) -> Any:
+    """The product as a function of the weight and the rows, brought where ``turns`` bring it."""
+    eqn = jaxpr.eqns[product.equation]
+
+    def multiply(w: Any, x: Any) -> Any:
+        return _moved(jaxpr, turns, eqn.primitive.bind(*((w, x) if product.side == 0 else (x, w)), **eqn.params))
+
+    return multiply
+
+
+def _moved(jaxpr: Any, moves: Collection[int], value: Any) -> Any:
+    for index in moves:
         eqn = jaxpr.eqns[index]
         value = eqn.primitive.bind(value, **eqn.params)
     return value

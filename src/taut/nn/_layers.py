@@ -60,9 +60,8 @@ def _linear(noise: Any, key: jax.Array, x: Any, loc: Any, scale: Any, bias_loc: 
             expected="(n, inputs), and (outputs, inputs) twice",
             remedy="taut.nn.local_linear(key, x, loc, scale) with loc.shape == (outputs, inputs)",
         )
-    draws, rows, biases, shared = jax.random.split(key, 4)
+    draws, rows, shared = jax.random.split(key, 3)
     drawn = loc + scale * jax.random.normal(draws, loc.shape, loc.dtype)
-    a = noise.dot(lambda w, z: z @ w.T, Spread(loc, scale, drawn), x, 0, rows)
-    mean, sd = (jnp.broadcast_to(jnp.asarray(v, a.dtype), a.shape[1:]) for v in (bias_loc, bias_scale))
-    bias = Spread(mean, sd, mean + sd * jax.random.normal(shared, mean.shape, a.dtype))
-    return noise.add(a, bias, biases)
+    mean, sd = (jnp.broadcast_to(jnp.asarray(v, loc.dtype), loc.shape[:1]) for v in (bias_loc, bias_scale))
+    bias = Spread(mean, sd, mean + sd * jax.random.normal(shared, mean.shape, loc.dtype))
+    return noise.dot_and_add(lambda w, z: z @ w.T, Spread(loc, scale, drawn), x, 0, bias, rows)

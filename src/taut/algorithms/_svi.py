@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taut._errors import TautError
+from taut._arguments import whole_number
 from taut._keys import jax_key
 from taut._precision import real_dtype, scope
 from taut.algorithms._algorithm import Algorithm, Progress, Solution
@@ -124,15 +124,8 @@ class SVI(Algorithm):
         self.estimator.valid_for(self.objective)
         check_noise(type(self.estimator).__name__, self.objective, type(self.noise).__name__, self.noise.sort)
         for name in ("steps", "chunk"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise TautError(
-                    "bad-argument",
-                    site=name,
-                    found=f"{name}={value!r}",
-                    expected="a positive whole number",
-                    remedy=f"taut.algorithms.SVI({name}={type(self).__dataclass_fields__[name].default})",
-                )
+            usual = f"taut.algorithms.SVI({name}={type(self).__dataclass_fields__[name].default})"
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), usual))
 
     @property
     def estimator(self) -> GradientEstimator:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from taut._arguments import bad_argument, whole_number
 from taut._errors import TautError
 from taut._keys import generator
 from taut.data._parquet import Parquet
@@ -74,17 +75,18 @@ class Batches:
         columns: Iterable[str] | Mapping[str, str | Iterable[str]] | None = None,
         transform: Transform | None = None,
     ):
-        for name, value in (("size", size), ("total", total)):
-            if (name, value) != ("total", None) and (
-                isinstance(value, bool) or not isinstance(value, int) or value < 1
-            ):
-                raise _bad(name, f"{name}={value!r}", "a positive whole number", f"{name}=128")
+        size = whole_number("size", size, "size=128")
+        total = None if total is None else whole_number("total", total, "total=128")
         if not isinstance(plate, str) or not plate:
-            raise _bad("plate", f"plate={plate!r}", "the name of the model's plate over the rows", 'plate="rows"')
+            raise bad_argument(
+                "plate", f"plate={plate!r}", "the name of the model's plate over the rows", 'plate="rows"'
+            )
         self.plate = plate
         if transform is not None and not callable(transform):
             found = f"transform={transform!r}"
-            raise _bad("transform", found, "a function of columns and a generator", 'transform=taut.data.Binarise("x")')
+            raise bad_argument(
+                "transform", found, "a function of columns and a generator", 'transform=taut.data.Binarise("x")'
+            )
         self.transform = transform
         self.shared = dict(shared or {})
         self.source = _source(data, total, columns)
@@ -98,7 +100,8 @@ class Batches:
                 remedy="leave total out: the number of rows is known",
             )
         if size > self.rows:
-            raise _bad("size", f"size={size} of {self.rows} rows", "no more rows than there are", f"size={self.rows}")
+            found = f"size={size} of {self.rows} rows"
+            raise bad_argument("size", found, "no more rows than there are", f"size={self.rows}")
         self.size, self.total = size, self.rows
         self._lock = threading.Lock()
         self._readers: list[Reader] = []
@@ -217,7 +220,7 @@ def _source(given: Any, total: int | None, columns: Any) -> Source:
         return Parquet(given, columns)
     data: Any = given
     if columns is not None:
-        raise _bad(
+        raise bad_argument(
             "columns", f"columns={columns!r} of {type(data).__name__}", "a Parquet file", "leave out what is not wanted"
         )
     if hasattr(data, "schema") and hasattr(data, "to_batches"):  # a table or a data set of pyarrow's
@@ -226,7 +229,7 @@ def _source(given: Any, total: int | None, columns: Any) -> Source:
         data = {name: np.asarray(data[name]) for name in data.columns}
     if isinstance(data, Mapping):
         if not data:
-            raise _bad("data", "no columns", "columns by the model's argument names", "dict(x=x, y=y)")
+            raise bad_argument("data", "no columns", "columns by the model's argument names", "dict(x=x, y=y)")
         for name, value in data.items():
             if isinstance(value, Iterator):
                 raise _generator(name, value)
@@ -235,7 +238,7 @@ def _source(given: Any, total: int | None, columns: Any) -> Source:
         raise _generator("data", data)
     if isinstance(data, Iterable):
         return Stream(data, total)
-    raise _bad(
+    raise bad_argument(
         "data",
         f"data of type {type(data).__name__}",
         "columns by name, a Parquet file, or an object that can be iterated again and again",
@@ -264,7 +267,3 @@ def _generator(name: str, value: Any) -> TautError:
         expected="an object that can be iterated again for every epoch",
         remedy="a class whose __iter__ begins anew, or arrays: taut.data.Batches(dict(x=x, y=y), ...)",
     )
-
-
-def _bad(site: str, found: str, expected: str, remedy: str) -> TautError:
-    return TautError("bad-argument", site=site, found=found, expected=expected, remedy=remedy)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from taut._arguments import whole_number
 from taut._errors import TautError
 from taut.algorithms import SVI, Algorithm, Progress, Run, Solution, stage_bounds
 from taut.data import Batches
@@ -48,10 +49,8 @@ class HeldOut:
     every: int | None = None
 
     def __post_init__(self) -> None:
-        if self.every is not None and (isinstance(self.every, bool) or not isinstance(self.every, int | np.integer)):
-            raise _every(self.every)
-        if self.every is not None and self.every < 1:
-            raise _every(self.every)
+        if self.every is not None:
+            object.__setattr__(self, "every", whole_number("every", self.every, "taut.HeldOut(data, every=1000)"))
 
     def next_look(self, step: int) -> int:
         """The first look after so many steps."""
@@ -210,16 +209,6 @@ def _quarters(step: int) -> tuple[int, int]:
     """Where the stage of a step begins, whatever the budget, and a quarter of its length."""
     begin, end = stage_bounds(step, 2**62)
     return begin, (end - begin) // _LOOKS
-
-
-def _every(given: Any) -> TautError:
-    return TautError(
-        "bad-argument",
-        site="every",
-        found=f"every={given!r}",
-        expected="a number of steps, at least 1",
-        remedy="taut.HeldOut(data, every=1000)",
-    )
 
 
 def _refusal(found: str, expected: str, remedy: str) -> TautError:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from taut._arguments import whole_number
 from taut._draws import pool
 from taut._errors import TautError
 from taut._precision import scope
@@ -68,14 +69,7 @@ class DAIS(NoiseGuide):
     start: Start | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise TautError(
-                "bad-argument",
-                site="steps",
-                found=f"steps={self.steps!r}",
-                expected="a positive whole number",
-                remedy="taut.guides.DAIS(steps=8)",
-            )
+        object.__setattr__(self, "steps", whole_number("steps", self.steps, "taut.guides.DAIS(steps=8)"))
 
     @property
     def evaluable(self) -> bool:

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from taut._arguments import bad_argument, whole_number
 from taut._draws import pool
-from taut._errors import TautError
 from taut._precision import real_dtype, scope
 from taut.guides._flow_layers import Kind, Layers, Shape, Transformer, layers_of
 from taut.guides._gaussian import FullRank, flat
@@ -71,11 +71,11 @@ class Flow(NoiseGuide):
     def __post_init__(self) -> None:
         for name, known in (("kind", ("coupling", "autoregressive")), ("transformer", ("affine", "spline"))):
             if getattr(self, name) not in known:
-                raise _bad(name, getattr(self, name), " or ".join(map(repr, known)), repr(known[0]))
+                found, usual = f"Flow({name}={getattr(self, name)!r})", f"taut.guides.Flow({name}={known[0]!r})"
+                raise bad_argument(name, found, " or ".join(map(repr, known)), usual)
         for name in ("layers", "width", "depth", "knots"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise _bad(name, value, "a positive whole number", str(type(self).__dataclass_fields__[name].default))
+            usual = f"taut.guides.Flow({name}={type(self).__dataclass_fields__[name].default})"
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), usual, shown="Flow({})"))
 
     def init(self, problem: Problem, key: int | jax.Array) -> dict[str, Any]:
         """The narrow Gaussian that `FullRank` begins with."""
@@ -143,13 +143,3 @@ def _pushed(guide: Flow, program: Program, params: Any, noise: Any) -> Any:
         return point.coordinates, log_q
 
     return jax.vmap(one)(noise)
-
-
-def _bad(name: str, value: Any, expected: str, usual: str) -> TautError:
-    return TautError(
-        "bad-argument",
-        site=name,
-        found=f"Flow({name}={value!r})",
-        expected=expected,
-        remedy=f"taut.guides.Flow({name}={usual})",
-    )

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from taut._errors import TautError
+from taut._arguments import whole_number
 from taut.guides._amortised import Amortised, of_globals
 from taut.guides._encoded import frame_of
 from taut.guides._gaussian import MeanField
@@ -77,15 +77,8 @@ class SemiAmortised(Amortised):
         through: bool = True,
     ):
         super().__init__(of, encoder, takes=takes, init=init, globals=globals)
-        for name, value, least in (("steps", steps, 1), ("draws", draws, 2)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise TautError(
-                    "bad-argument",
-                    site=name,
-                    found=f"{name}={value!r}",
-                    expected=f"a whole number, {least} or more",
-                    remedy=f"taut.guides.SemiAmortised({of!r}, encoder, steps=3, draws=8)",
-                )
+        usual = f"taut.guides.SemiAmortised({of!r}, encoder, steps=3, draws=8)"
+        steps, draws = whole_number("steps", steps, usual), whole_number("draws", draws, usual, least=2)
         self._set(steps=steps, draws_per_step=draws, through=bool(through))
 
     @property

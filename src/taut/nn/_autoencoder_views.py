@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from taut._arguments import bad_argument, whole_number
 from taut._errors import TautError
 from taut._keys import jax_key
 from taut._precision import real_dtype, scope
@@ -123,7 +124,8 @@ class Views:
         self._check_layer(layer)
         width = self.latents[layer - 1]
         if np.ndim(z) != 2 or np.shape(z)[1] != width:
-            raise _bad("z", f"codes of shape {np.shape(z)}", f"(n, {width}) for layer {layer}", "vae.encode(fit, x)")
+            expected = f"(n, {width}) for layer {layer}"
+            raise bad_argument("z", f"codes of shape {np.shape(z)}", expected, "vae.encode(fit, x)")
 
         def mean(vae: Self, codes: Any, key: Any) -> Any:
             return vae.likelihood.mean(vae._down(codes, layer, key))
@@ -148,8 +150,7 @@ class Views:
         Returns:
             ``float[n, *row]``.
         """
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise _bad("n", f"n={n!r}", "a positive whole number", "vae.sample(fit, 64)")
+        n = whole_number("n", n, "vae.sample(fit, 64)")
         scale = fit.params["x_scale"].value if "x_scale" in fit.params else None
         layers = len(self.latents)
 
@@ -230,7 +231,7 @@ class Views:
     def _check_layer(self, layer: int) -> None:
         if layer not in range(1, len(self.latents) + 1):
             expected = f"one of {len(self.latents)} stochastic layers, counted from 1"
-            raise _bad("layer", f"layer={layer!r}", expected, "layer=1")
+            raise bad_argument("layer", f"layer={layer!r}", expected, "layer=1")
 
 
 def _at(normal: Any, key: Any, place: int) -> Any:
@@ -246,7 +247,7 @@ def _by_block(vae: Any, fit: Learned, rows: Any, key: Any, fn: Callable[..., Any
             here = None if key is None else jax.random.fold_in(jax_key(key), start)
             parts.append(np.asarray(fn(vae, jnp.asarray(given[start : start + _BLOCK], real_dtype()), here)))
     if not parts:
-        raise _bad("x", f"rows of shape {given.shape}", "at least one row", "vae.encode(fit, x)")
+        raise bad_argument("x", f"rows of shape {given.shape}", "at least one row", "vae.encode(fit, x)")
     return np.concatenate(parts)
 
 
@@ -271,7 +272,3 @@ def _filled(who: str, networks: Any, params: Any) -> Any:
             )
         leaves.append(np.asarray(params[name].value))
     return jax.tree_util.tree_unflatten(treedef, leaves)
-
-
-def _bad(site: str, found: str, expected: str, remedy: str) -> TautError:
-    return TautError("bad-argument", site=site, found=found, expected=expected, remedy=remedy)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from taut._arguments import bad_argument, whole_number
 from taut._errors import TautError
 from taut._keys import jax_key
 from taut._precision import real_dtype, scope
@@ -171,8 +172,7 @@ def held_out(
         True
     """
     for name, value, least in (("samples", samples, particles), ("particles", particles, 1), ("size", size, 1)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise _bad(name, f"{name}={value!r}", f"a whole number, at least {least}", "samples=5000, particles=32")
+        whole_number(name, value, "samples=5000, particles=32", least=least)
     problem, solution = problem_of(fit, "taut.nn.held_out(fit, data)"), fit.solution
     assert solution is not None
     plate = _plate(problem, solution)
@@ -309,7 +309,7 @@ def _batches(data: Any, size: int, plate: str) -> tuple[Batches, int]:
     """Batches of the rows, and how many there are."""
     if isinstance(data, Batches):
         if data.plate != plate:
-            raise _bad(
+            raise bad_argument(
                 "plate", f"batches of plate {data.plate!r}", f"plate {plate!r}, as in the fit", f'plate="{plate}"'
             )
         return data, data.rows
@@ -339,7 +339,3 @@ def _check_guide(problem: Problem, guide: Guide, solution: Solution) -> None:
         remedy=f'guide=taut.guides.Amortised("{next(iter(problem.latents.values())).plates[0]}", encoder), or a '
         "function with a network in it",
     )
-
-
-def _bad(site: str, found: str, expected: str, remedy: str) -> TautError:
-    return TautError("bad-argument", site=site, found=found, expected=expected, remedy=remedy)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
+from taut._arguments import whole_number
 from taut._errors import TautError
 
 
@@ -164,8 +165,7 @@ def calibration(probs: Any, labels: Any, *, bins: int = 15) -> Calibration:
         raise _wrong(f"probabilities of shape {np.shape(probs)} and labels of shape {y.shape}", "(n, classes) and (n,)")
     if not np.all(np.isin(y, np.arange(p.shape[1]))):
         raise _wrong(f"labels from {y.min()} to {y.max()}", f"whole numbers from 0 to {p.shape[1] - 1}")
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-        raise _wrong(f"bins={bins!r}", "a positive whole number")
+    whole_number("bins", bins, "taut.nn.calibration(probs, labels, bins=15)")
     y = y.astype(int)
     sure, right = p.max(axis=1), p.argmax(axis=1) == y
     edges = np.linspace(0.0, 1.0, bins + 1)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
+from taut._arguments import whole_number
 from taut._errors import TautError
 from taut._precision import real_dtype
 from taut.objectives._elbo import ELBO
@@ -99,7 +100,8 @@ class Uniform(KLWeights):
     """
 
     def __init__(self, batches: int):
-        super().__init__([1.0 / _whole(batches, "Uniform")] * batches)
+        batches = whole_number("batches", batches, "taut.objectives.Uniform(batches=len(y) // 128)")
+        super().__init__([1.0 / batches] * batches)
 
 
 class Blundell(KLWeights):
@@ -118,7 +120,7 @@ class Blundell(KLWeights):
     """
 
     def __init__(self, batches: int):
-        _whole(batches, "Blundell")
+        batches = whole_number("batches", batches, "taut.objectives.Blundell(batches=len(y) // 128)")
         index = np.arange(1, batches + 1, dtype=float)
         super().__init__(list(np.exp2(-index) / -np.expm1(-batches * np.log(2.0))))
 
@@ -182,15 +184,3 @@ class BatchELBO(Objective):
         if step is None:
             return None
         return self.weights.batches * self.weights.share(jnp.asarray(step) % self.weights.batches)
-
-
-def _whole(batches: Any, title: str) -> int:
-    if isinstance(batches, bool) or not isinstance(batches, int) or batches < 1:
-        raise TautError(
-            "bad-argument",
-            site="batches",
-            found=f"batches={batches!r}",
-            expected="a positive whole number",
-            remedy=f"taut.objectives.{title}(batches=len(y) // 128)",
-        )
-    return batches

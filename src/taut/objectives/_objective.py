@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from taut._errors import TautError
+from taut._arguments import whole_number
 
 Bound = Literal["lower", "upper"]
 KL = Literal["sampled", "analytic"]
@@ -118,15 +118,8 @@ def whole_particles(objective: Objective) -> None:
     """Refuse anything but a positive whole number of particles and of averages."""
     name = type(objective).__name__
     for field in ("particles", "averaged_over"):
-        k = getattr(objective, field)
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise TautError(
-                "bad-argument",
-                site=field,
-                found=f"{name}({field}={k!r})",
-                expected="a positive whole number",
-                remedy=f"taut.objectives.{name}({field}=8)",
-            )
+        k = whole_number(field, getattr(objective, field), f"taut.objectives.{name}({field}=8)", shown=f"{name}({{}})")
+        object.__setattr__(objective, field, k)
 
 
 def averaged(objective: Objective) -> str:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
+from taut._arguments import whole_number
 from taut._errors import TautError
 from taut.objectives._elbo import ELBO
 from taut.objectives._objective import Bound, Objective, whole_particles
@@ -132,14 +133,8 @@ class Annealed(Objective):
 
     def __post_init__(self) -> None:
         whole_particles(self)
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise TautError(
-                "bad-argument",
-                site="steps",
-                found=f"Annealed(steps={self.steps!r})",
-                expected="a positive whole number",
-                remedy="taut.objectives.Annealed(steps=1000)",
-            )
+        steps = whole_number("steps", self.steps, "taut.objectives.Annealed(steps=1000)", shown="Annealed({})")
+        object.__setattr__(self, "steps", steps)
         grid = np.linspace(0.0, 1.0, 201)
         weights = np.array([float(self.schedule(share)) for share in grid])
         if not np.all(np.isfinite(weights)) or weights.min() < 0:

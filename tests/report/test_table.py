@@ -245,3 +245,16 @@ def test_text_and_notebook_load_no_picture_library():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_weights_of_a_network_are_named_and_not_listed():
+    def points(*shape: int) -> SiteDraws:
+        return SiteDraws("param", np.zeros((1, *shape)))
+
+    sites = {"net$w": points(16, 64), "net$b": points(64), "scale": points(), "z": SiteDraws("latent", np.ones((9, 2)))}
+    shown = text(Content("net", "unverified", "", sites=sites))
+    assert "not listed (learned as points): net$w (16 x 64), net$b (64)" in shown.splitlines()
+    listed = [line.split()[0] for line in shown.splitlines() if line.startswith(("net$", "scale", "z["))]
+    assert listed == ["z[0]", "z[1]", "scale"]
+    few = text(Content("few", "unverified", "", sites={"a": points(30)}))
+    assert "a[0]" in few and "not listed" not in few

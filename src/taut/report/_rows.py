@@ -12,6 +12,7 @@ from taut.report._summary import Weights, figures, normalise
 
 WHOLE = 12  # a site of this many scalars or fewer is listed whole
 SMALL = 8  # a deterministic site of this many or fewer is listed
+POINTS = 100  # of more parameters than these, networks, those above SMALL are not listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Gap:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The lines of a table, the weights behind them, and the deterministic sites left out."""
+    """The lines of a table, the weights behind them, and the deterministic sites and parameters left out."""
 
     lines: list[Row | Gap]
     weights: Weights | None
@@ -56,7 +57,11 @@ def listing(content: Content, rows: int | None = 40) -> Listing:
     sites = content.sites
     hidden: dict[str, tuple[int, ...]] = {}
     if rows is not None:
-        hidden = {n: sites[n].shape for n in names if sites[n].kind == "deterministic" and sites[n].size > SMALL}
+        large = [n for n in names if sites[n].size > SMALL]
+        kinds = {"deterministic"}
+        if sum(sites[n].size for n in names if sites[n].kind == "param") > POINTS:
+            kinds.add("param")
+        hidden = {n: sites[n].shape for n in large if sites[n].kind in kinds}
         names = [n for n in names if n not in hidden]
     cap = _cap([sites[n].size for n in names], rows)
     lines: list[Row | Gap] = []

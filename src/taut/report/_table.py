@@ -123,9 +123,11 @@ def gap(line: Gap) -> str:
 def notes(content: Content, found: Listing, width: int) -> list[str]:
     """One line each for what the table leaves out."""
     out = []
-    if found.hidden:
-        names = ", ".join(f"{_digits.clean(n)} {size(shape)}" for n, shape in found.hidden.items())
-        out += textwrap.wrap(f"not listed (deterministic): {names}", width, subsequent_indent="  ")
+    for kind, words in (("deterministic", "deterministic"), ("param", "learned as points")):
+        left = {name: shape for name, shape in found.hidden.items() if content.sites[name].kind == kind}
+        if left:
+            names = ", ".join(f"{_digits.clean(name)} {size(shape)}" for name, shape in left.items())
+            out += textwrap.wrap(f"not listed ({words}): {names}", width, subsequent_indent="  ")
     if found.weights is not None and found.weights.dropped:
         dropped, total = found.weights.dropped, len(found.weights.values)
         out.append(f"{dropped:,} of {total:,} log weights are NaN or +inf; those draws are left out")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy.stats
 
 import taut
 from taut import dist
@@ -42,6 +42,7 @@ class Tables:
             yield {name: value[begin : begin + 30] for name, value in self.columns.items()}
 
 
+stats: Any = scipy.stats  # its stubs take frozen continuous distributions for discrete ones
 EVIDENCE = float(stats.multivariate_normal(np.zeros(N), X @ X.T + np.eye(N)).logpdf(Y))
 
 

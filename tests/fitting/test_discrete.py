@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from scipy.special import logsumexp
+from scipy import special
 
 import taut
 from taut import dist
@@ -17,6 +17,8 @@ from taut._errors import TautError
 from taut.algorithms import SVI
 from taut.diagnostics import CORRECTED, NOT_TRUSTED, TRUSTED
 from taut.fitting._relabelling import orders
+
+logsumexp: Any = special.logsumexp
 
 stats: Any = scipy.stats
 MOVES = np.array([[0.8, 0.2], [0.3, 0.7]])

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+import scipy.stats
 
 import taut
 from taut import dist, guides
@@ -21,6 +21,7 @@ from taut.guides import Flat
 from taut.problem import Problem, log_joint
 
 N, B = 50, 10
+stats: Any = scipy.stats  # its stubs take frozen continuous distributions for discrete ones
 S, T = 0.7, 1.3
 Y = 2 + np.random.default_rng(0).normal(0.0, np.hypot(S, T), N)
 

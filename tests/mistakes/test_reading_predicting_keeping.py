@@ -165,10 +165,10 @@ def test_case_52_saved_here_loaded_there(tmp_path: Path):
 class Interrupted(SVI):
     """Presses Ctrl-C before a given step."""
 
-    def step(self, problem: Any, guide: Any, state: Any) -> Any:
+    def step(self, problem: Any, guide: Any, state: Any, until: int | None = None) -> Any:
         if state.step >= 500:
             raise KeyboardInterrupt
-        return SVI.step(self, problem, guide, state)
+        return SVI.step(self, problem, guide, state, until)
 
 
 @pytest.mark.parametrize("through_a_file", [False, True])

@@ -10,16 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-import numpyro.distributions as nd
 import pytest
 import scipy.stats
+from numpyro import distributions
 from numpyro.contrib.control_flow import scan
-from scipy.special import logsumexp
+from scipy import special
 
 import taut
 from taut import dist
 from taut._errors import TautError
 from taut._precision import scope
+
+logsumexp: Any = special.logsumexp
+nd: Any = distributions
 
 stats: Any = scipy.stats  # its stubs take frozen continuous distributions for discrete ones
 RNG = np.random.default_rng(7)
@@ -247,7 +250,7 @@ def test_counts_of_evaluations_do_not_grow_with_rows_or_steps():
             taut.sample("y", dist.Normal(mu[z], 1.0), obs=y)
 
     def long(y: Any) -> None:
-        mu = numpyro.sample("mu", nd.Normal(jnp.zeros(4), 5.0).to_event(1))
+        mu: Any = numpyro.sample("mu", nd.Normal(jnp.zeros(4), 5.0).to_event(1))
 
         def step(z: Any, now: Any) -> Any:
             z = numpyro.sample("z", nd.Categorical(jnp.eye(4)[z] * 0.6 + 0.1))
@@ -444,7 +447,7 @@ def test_rows_of_vectors_are_apart_through_solves_and_decompositions(kind: str):
         }[kind]
 
     def rows(z: int) -> np.ndarray:
-        return scipy.stats.multivariate_normal.logpdf(y, loc[z], covariance(z))
+        return stats.multivariate_normal.logpdf(y, loc[z], covariance(z))
 
     exact = np.logaddexp(np.log(0.6) + rows(0), np.log(0.4) + rows(1)).sum()
     assert float(problem.log_joint_by_site(values)["y"]) == pytest.approx(exact, abs=1e-9)

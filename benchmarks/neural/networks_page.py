@@ -72,6 +72,9 @@ def draw(told: Told, path: Path) -> None:
         right.axvspan(*INSIDE, color="0.9", zorder=0, label="data")
         right.set(xlabel="x", ylabel="sd of the function", yscale="log")
         right.legend(frameon=False, fontsize=7)
+        for axes, ticks in ((left, (3, 5, 10, 20, 40)), (right, (0.03, 0.1, 0.3, 1, 2))):
+            axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.set_yticks([], minor=True)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
         plt.close(figure)
 

@@ -185,6 +185,20 @@ def test_an_unfinished_run_says_so_even_when_trusted(hierarchy: Content):
     assert page.splitlines()[1] == "  - interrupted: the run was interrupted"
 
 
+def test_nothing_is_said_twice():
+    why = "The run ended on its budget, not on a test, so q may be far from its best."
+    content = Content("net", "not trusted", why[0].lower() + why[1:], status="budget", reasons=(why, "Another."))
+    lines = text(content).splitlines()
+    assert lines == [f"[not trusted] net: {why[0].lower() + why[1:]}", "  - Another."]
+    # A reason that adds something stays, and so does an ending of which the headline says nothing.
+    other = dataclasses.replace(content, headline="q is off by 3 nats.")
+    assert [line[4:] for line in text(other).splitlines()[1:]] == [
+        "budget: the run ended on its budget, not on a test",
+        why,
+        "Another.",
+    ]
+
+
 def test_weights_without_mass_are_not_called_reweighted(hierarchy: Content):
     page = text(dataclasses.replace(hierarchy, log_weights=np.full(2000, -np.inf)))
     assert "draws from the guide, NOT reweighted: no log weight is finite" in page

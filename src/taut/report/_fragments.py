@@ -29,8 +29,7 @@ def escape(text: str) -> str:
 
 def verdict(content: Content) -> str:
     """The banner: level in colour and in words, headline, ending, reasons, advice."""
-    reasons = [] if content.status == "converged" else [_table.ending(content.status)]
-    reasons += content.reasons
+    reasons = _table.reasons(content)
     parts = [
         f'<p class="level"><span aria-hidden="true">{MARKS[content.level]}</span>{escape(content.level)}</p>',
         f"<p>{escape(content.headline)}</p>",

@@ -60,14 +60,24 @@ def verdict(content: Content, width: int) -> list[str]:
         break_on_hyphens=False,
     )  # fmt: skip
     out = wrap(f"[{content.level}] {_digits.clean(content.title)}: {content.headline}", "", "  ")
-    if content.status != "converged":
-        out += wrap(ending(content.status), "  - ", "    ")
-    if content.level != "trusted":
-        for reason in content.reasons:
-            out += wrap(reason, "  - ", "    ")
+    for reason in reasons(content, content.level != "trusted"):
+        out += wrap(reason, "  - ", "    ")
     if content.advice:
         out += wrap(content.advice, "  > ", "    ")
     return out
+
+
+def reasons(content: Content, whole: bool = True) -> list[str]:
+    """How the run ended if it did not converge, then the reasons; nothing that the headline says already.
+
+    Args:
+        content: what to show.
+        whole: the reasons, too, and not only the ending.
+    """
+    said = content.headline.casefold()
+    told = content.status == "converged" or ENDINGS.get(content.status, ending(content.status)) in said
+    first = [] if told else [ending(content.status)]
+    return first + [reason for reason in content.reasons if whole and reason.casefold() != said]
 
 
 def ending(status: str) -> str:
